@@ -1,0 +1,5 @@
+//! candlescope
+
+mod error;
+
+pub use error::{Error, Result};
