@@ -88,7 +88,7 @@ macro_rules! texts {
     )*};
 }
 
-texts!(&str, String, &String, Vec<&str>, Vec<String>, &[&str], &[String], Text);
+texts!(&str, String, &String, Vec<&str>, Vec<String>, &Vec<String>, &[&str], &[String], Text);
 
 impl<const N: usize> From<[&str; N]> for Input {
     fn from(texts: [&str; N]) -> Self {

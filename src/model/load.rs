@@ -130,7 +130,7 @@ impl HookedTransformer {
 /// The files' tokenizer, or GPT-2's own where a GPT-2 came without one.
 fn tokenizer(files: &ModelFiles, cfg: &ModelConfig) -> Result<Tokenizer> {
     match &files.tokenizer {
-        Some(tokenizer) => Tokenizer::from_files(tokenizer, files.tokenizer_config.as_ref()),
+        Some(tokenizer) => Tokenizer::from_files(tokenizer, files.tokenizer_config.clone()),
         None if cfg.model_type == "gpt2" && cfg.d_vocab == 50257 => Tokenizer::gpt2(),
         None => Err(Error::NoTokenizer { why: format!("there is no tokenizer.json in {}", files.origin) }),
     }
