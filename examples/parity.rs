@@ -45,16 +45,16 @@ fn main() -> ExitCode {
 }
 
 #[derive(Default)]
-struct Report {
+pub struct Report {
     worst: f32,
     worst_at: String,
-    compared: usize,
+    pub compared: usize,
     /// Entries of the reference that are no hook point of ours.
-    unknown: Vec<String>,
+    pub unknown: Vec<String>,
 }
 
 impl Report {
-    fn is_ok(&self) -> bool {
+    pub fn is_ok(&self) -> bool {
         self.worst <= TOLERANCE && self.compared > 0
     }
 
@@ -67,7 +67,7 @@ impl Report {
     }
 }
 
-fn compare(folder: &Path) -> Result<Report> {
+pub fn compare(folder: &Path) -> Result<Report> {
     let path = folder.join("reference.safetensors");
     let reference = candlescope::candle_core::safetensors::load(&path, &Device::Cpu)
         .map_err(|e| Error::msg(format!("{}: {e}", path.display())))?;
@@ -133,7 +133,7 @@ fn error(ours: &Tensor, reference: &Tensor) -> Result<f32> {
     Ok(difference / size)
 }
 
-fn as_line(name: &str, report: &Result<Report>) -> String {
+pub fn as_line(name: &str, report: &Result<Report>) -> String {
     match report {
         Err(error) => format!("{name:<22} FAIL  {error}"),
         Ok(report) => {

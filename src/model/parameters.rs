@@ -92,12 +92,12 @@ impl HookedTransformer {
 
     /// The QK circuit of every head, W_Q W_Kᵀ, [n_layers, n_heads, d_model, d_model] (Elhage et al. 2021).
     pub fn qk(&self) -> Result<FactoredMatrix> {
-        FactoredMatrix::new(self.w_q()?, self.w_k()?.transpose(2, 3)?)
+        FactoredMatrix::new(&self.w_q()?, &self.w_k()?.transpose(2, 3)?)
     }
 
     /// The OV circuit of every head, W_V W_O, [n_layers, n_heads, d_model, d_model] (Elhage et al. 2021).
     pub fn ov(&self) -> Result<FactoredMatrix> {
-        FactoredMatrix::new(self.w_v()?, self.w_o()?)
+        FactoredMatrix::new(&self.w_v()?, &self.w_o()?)
     }
 
     /// `L0H0`, `L0H1` and so on, for all heads.
