@@ -10,6 +10,7 @@ pub fn fixture(name: &str) -> PathBuf {
 }
 
 /// That model, with processed weights.
+#[allow(dead_code)]
 pub fn model(name: &str) -> HookedTransformer {
     HookedTransformer::from_pretrained(&fixture(name).to_string_lossy()).unwrap()
 }
