@@ -58,7 +58,7 @@ fn batches_are_filled_up_and_masked() {
     assert_eq!(right.last_positions(), [4, 1]);
 
     // BOS and padding are the same id here; the mask still knows which is which.
-    let left = tokenizer.to_tokens_with(&texts, &TokenOptions::new().padding_side(PaddingSide::Left)).unwrap();
+    let left = tokenizer.to_tokens_with(texts, &TokenOptions::new().padding_side(PaddingSide::Left)).unwrap();
     assert_eq!(left.ids()[1], [50256, 50256, 50256, 50256, 15496]);
     assert_eq!(left.mask().unwrap()[1], [false, false, false, true, true]);
     assert_eq!(left.position_ids()[1], [0, 0, 0, 0, 1]);
