@@ -119,18 +119,23 @@ pub(crate) fn near_misses<'a>(wanted: &str, names: impl IntoIterator<Item = &'a 
     scored.into_iter().take(3).map(|(_, name)| name.to_string()).collect()
 }
 
-/// Levenshtein distance in characters.
+/// Edit distance in characters; two swapped neighbours are one edit.
 fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
+    let mut before_row = row.clone();
+    let mut before_ca = None;
     for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+        let mut next = vec![i + 1];
         for (j, cb) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
+            let mut best = (row[j] + usize::from(ca != *cb)).min(row[j + 1] + 1).min(next[j] + 1);
+            if j > 0 && before_ca == Some(*cb) && b[j - 1] == ca {
+                best = best.min(before_row[j - 1] + 1);
+            }
+            next.push(best);
         }
+        before_row = std::mem::replace(&mut row, next);
+        before_ca = Some(ca);
     }
     row[b.len()]
 }
@@ -144,6 +149,16 @@ mod tests {
         let names = ["hook_pattern", "hook_patterns", "hook_q"];
         assert_eq!(near_misses("hook_patern", names), ["hook_pattern", "hook_patterns"]);
         assert!(near_misses("completely else", names).is_empty());
+    }
+
+    #[test]
+    fn distances() {
+        for (a, b, distance) in
+            [("gtp2", "gpt2", 1), ("", "abc", 3), ("kitten", "sitting", 3), ("same", "same", 0), ("ba", "abc", 2)]
+        {
+            assert_eq!(edit_distance(a, b), distance, "{a} {b}");
+            assert_eq!(edit_distance(b, a), distance, "{b} {a}");
+        }
     }
 
     #[test]

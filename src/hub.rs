@@ -67,3 +67,6 @@ fn bundled_list() -> String {
         names => names,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,8 +100,10 @@ impl From<&FileData> for FileData {
 pub(super) trait Place {
     /// For messages: "the folder /models/x".
     fn origin(&self) -> String;
-    /// The names of the files that are there.
+    /// The names of what is there, for messages.
     fn names(&self) -> &[String];
+    /// Whether a file is there.
+    fn has(&self, name: &str) -> bool;
     /// The path of one of them, downloaded if need be.
     fn get(&self, name: &str) -> Result<PathBuf>;
 }
@@ -109,20 +111,20 @@ pub(super) trait Place {
 /// Picks a model's files from what a place has.
 pub(super) fn pick(name: &str, place: &impl Place) -> Result<ModelFiles> {
     let get = |file: &str| place.get(file).map(FileData::Path);
-    let optional = |file: &str| if has(place, file) { get(file).map(Some) } else { Ok(None) };
-    if !has(place, CONFIG) {
+    let optional = |file: &str| if place.has(file) { get(file).map(Some) } else { Ok(None) };
+    if !place.has(CONFIG) {
         return Err(Error::msg(format!("{} has no {CONFIG}; {}", place.origin(), what_is_there(place))));
     }
     // The small files come first, so that a download that can't work fails early.
     let config = get(CONFIG)?;
     let tokenizer = optional(TOKENIZER)?;
     let tokenizer_config = optional(TOKENIZER_CONFIG)?;
-    let weights = if has(place, WEIGHTS) {
+    let weights = if place.has(WEIGHTS) {
         vec![get(WEIGHTS)?]
-    } else if has(place, INDEX) {
+    } else if place.has(INDEX) {
         let index = get(INDEX)?;
         let shards = shards(&index)?;
-        if let Some(lost) = shards.iter().find(|shard| !has(place, shard)) {
+        if let Some(lost) = shards.iter().find(|shard| !place.has(shard)) {
             return Err(index.unreadable(
                 "an index of shards",
                 format!("it names the shard '{lost}', which is not there; {}", what_is_there(place)),
@@ -138,10 +140,6 @@ pub(super) fn pick(name: &str, place: &impl Place) -> Result<ModelFiles> {
         )));
     };
     Ok(ModelFiles { name: name.to_string(), origin: place.origin(), config, weights, tokenizer, tokenizer_config })
-}
-
-fn has(place: &impl Place, file: &str) -> bool {
-    place.names().iter().any(|name| name == file)
 }
 
 /// The shards' file names, in order and each once, out of `model.safetensors.index.json`.

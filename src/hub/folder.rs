@@ -1,5 +1,6 @@
 //! Models in a folder on this machine.
 
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use super::ModelFiles;
@@ -37,32 +38,19 @@ fn open(name: &str, path: &Path) -> Result<ModelFiles> {
     Err(Error::MissingFile { what: "the model's folder".to_string(), path: absolute, hint })
 }
 
-/// A folder and the names of the files in it.
+/// A folder and the names of what is in it.
 pub(super) struct Folder {
     path: PathBuf,
     names: Vec<String>,
 }
 
 impl Folder {
-    /// Lists a folder, and the folders in it (shards may lie deeper).
+    /// Lists a folder.
     pub fn read(path: &Path) -> Result<Self> {
-        let mut folder = Self { path: path.to_path_buf(), names: Vec::new() };
-        folder.list(path, "", 1)?;
-        Ok(folder)
-    }
-
-    fn list(&mut self, path: &Path, prefix: &str, deeper: usize) -> Result<()> {
-        for entry in std::fs::read_dir(path).map_err(|error| Error::io(path, error))? {
-            let entry = entry.map_err(|error| Error::io(path, error))?;
-            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-            // Follows links, and leaves broken ones out: a hub cache consists of links.
-            if entry.path().is_file() {
-                self.names.push(name);
-            } else if deeper > 0 && entry.path().is_dir() {
-                self.list(&entry.path(), &format!("{name}/"), deeper - 1)?;
-            }
-        }
-        Ok(())
+        let failed = |error| Error::io(path, error);
+        let name = |entry: std::io::Result<DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+        let names = std::fs::read_dir(path).map_err(failed)?.map(name).collect::<std::io::Result<_>>();
+        Ok(Self { path: path.to_path_buf(), names: names.map_err(failed)? })
     }
 }
 
@@ -73,6 +61,11 @@ impl Place for Folder {
 
     fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Follows links, for a hub cache consists of links; a broken one does not count.
+    fn has(&self, name: &str) -> bool {
+        self.path.join(name).is_file()
     }
 
     fn get(&self, name: &str) -> Result<PathBuf> {

@@ -142,6 +142,10 @@ impl Place for Repository {
         &self.names
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|there| there == name)
+    }
+
     fn get(&self, name: &str) -> Result<PathBuf> {
         self.api.get(name).map_err(|error| Error::msg(format!("{name} of {} can't be fetched: {error}", self.origin)))
     }

@@ -31,3 +31,6 @@ pub use describe::{describe, visible};
 pub use input::{Occurrence, PaddingSide, Text, TokenInput, TokenOptions, TokenRef};
 pub use special::SpecialTokens;
 pub use tokenizer::Tokenizer;
+
+#[cfg(test)]
+mod tests;
