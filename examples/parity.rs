@@ -21,7 +21,9 @@ fn main() -> ExitCode {
     let (flags, folders): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|arg| arg.starts_with("--"));
     let json = flags.iter().any(|flag| flag == "--json");
     if folders.is_empty() || flags.iter().any(|flag| flag != "--json") {
-        eprintln!("usage: parity DIR... [--json]   (each DIR with config.json, model.safetensors, reference.safetensors)");
+        eprintln!(
+            "usage: parity DIR... [--json]   (each DIR with config.json, model.safetensors, reference.safetensors)"
+        );
         return ExitCode::from(2);
     }
     let mut failed = 0;

@@ -106,7 +106,7 @@ fn did_you_mean(near: &[String]) -> String {
     }
 }
 
-/// Up to three of `names` that a typo of `wanted` may have meant, nearest first.
+/// Up to three of `names` that a typo of `wanted` may have meant: those that lie nearest.
 pub(crate) fn near_misses<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let limit = (wanted.chars().count() / 3).clamp(1, 4);
     let mut scored: Vec<(usize, &str)> = names
@@ -116,7 +116,13 @@ pub(crate) fn near_misses<'a>(wanted: &str, names: impl IntoIterator<Item = &'a 
         .collect();
     scored.sort();
     scored.dedup();
-    scored.into_iter().take(3).map(|(_, name)| name.to_string()).collect()
+    let nearest = scored.first().map_or(0, |(distance, _)| *distance);
+    scored
+        .into_iter()
+        .take_while(|(distance, _)| *distance == nearest)
+        .take(3)
+        .map(|(_, name)| name.to_string())
+        .collect()
 }
 
 /// Edit distance in characters; two swapped neighbours are one edit.
@@ -145,9 +151,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_misses_come_nearest_first() {
-        let names = ["hook_pattern", "hook_patterns", "hook_q"];
-        assert_eq!(near_misses("hook_patern", names), ["hook_pattern", "hook_patterns"]);
+    fn near_misses_are_the_nearest() {
+        let names = ["hook_patterns", "hook_pattern", "hook_q"];
+        assert_eq!(near_misses("hook_patern", names), ["hook_pattern"]);
+        assert_eq!(near_misses("hook_pattenr", names), ["hook_pattern"]);
         assert!(near_misses("completely else", names).is_empty());
     }
 

@@ -3,7 +3,9 @@
 pub use crate::analysis::FactoredMatrix;
 pub use crate::cache::{ActivationCache, AttentionPattern, Stack};
 pub use crate::hooks::points::*;
-pub use crate::hooks::{Activations, HookPoint, HookedModule, Hooks, PointInfo, Selector, Tap, act_name, all, matching};
+pub use crate::hooks::{
+    Activations, HookPoint, HookedModule, Hooks, PointInfo, Selector, Tap, act_name, all, matching,
+};
 pub use crate::model::{
     GenerateOptions, Generation, HookedTransformer, Input, KvCache, LoadOptions, Logits, ModelConfig, RunOptions,
     RunOutput,

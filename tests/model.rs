@@ -74,9 +74,8 @@ fn hooks_read_edit_and_replace() {
     assert_eq!(*seen.lock().unwrap(), expected);
 
     // Without attention and MLP the stream stays the embedding.
-    let silence = Hooks::new()
-        .edit("attn_out", |out, _| Ok(out.zeros_like()?))
-        .edit("mlp_out", |out, _| Ok(out.zeros_like()?));
+    let silence =
+        Hooks::new().edit("attn_out", |out, _| Ok(out.zeros_like()?)).edit("mlp_out", |out, _| Ok(out.zeros_like()?));
     let (_, cache) = model.run_with_hooks_and_cache(prompt(), &silence, all()).unwrap();
     let embedding = (cache.get(embed()).unwrap() + cache.get(pos_embed()).unwrap()).unwrap();
     assert_eq!(max_difference(&cache.get(resid_post(2)).unwrap(), &embedding), 0.0);

@@ -38,12 +38,7 @@ pub struct ActivationCache {
 impl ActivationCache {
     /// The activations that a run kept.
     pub fn new(model: &HookedTransformer, run: RunOutput) -> Self {
-        Self {
-            activations: Activations::new(run.cache),
-            model: model.clone(),
-            tokens: run.tokens,
-            has_batch_dim: true,
-        }
+        Self { activations: Activations::new(run.cache), model: model.clone(), tokens: run.tokens, has_batch_dim: true }
     }
 
     /// The one activation that `at` selects: a point (`pattern(5)`), a name with its layer (`("pattern", 5)`, negative

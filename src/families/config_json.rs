@@ -91,7 +91,8 @@ impl ConfigJson {
     /// The rotary positions of a model: `rope_parameters`, or `rope_theta` and `rope_scaling` in older files.
     pub(crate) fn rotary(&self, d_head: usize, default_fraction: f64, default_base: f64) -> Result<Rotary> {
         let nested = self.value("rope_parameters").or_else(|| self.value("rope_scaling")).cloned();
-        let nested = Self { values: nested.unwrap_or_else(|| Value::Object(Default::default())), origin: self.origin.clone() };
+        let nested =
+            Self { values: nested.unwrap_or_else(|| Value::Object(Default::default())), origin: self.origin.clone() };
         let either = |keys: &[&str], default: f64| -> Result<f64> {
             for key in keys {
                 for config in [&nested, self] {
@@ -121,7 +122,11 @@ impl ConfigJson {
                 high_freq_factor: nested.number("high_freq_factor")?,
                 original_n_ctx: nested.number("original_max_position_embeddings")?,
             },
-            other => return Err(self.error(format!("rope_type '{other}' is not supported yet; known: default, linear, llama3"))),
+            other => {
+                return Err(
+                    self.error(format!("rope_type '{other}' is not supported yet; known: default, linear, llama3"))
+                );
+            }
         };
         Ok(Rotary { rotary_dim, base, scaling })
     }

@@ -5,7 +5,9 @@ use candle_core::Tensor;
 use super::{ConfigJson, Family};
 use crate::Result;
 use crate::model::{ModelConfig, Normalization, Positions};
-use crate::weights::{AttentionWeights, BlockWeights, MlpWeights, WeightSource, Weights, heads_bias, heads_in, heads_out};
+use crate::weights::{
+    AttentionWeights, BlockWeights, MlpWeights, WeightSource, Weights, heads_bias, heads_in, heads_out,
+};
 
 pub(super) static FAMILY: Family = Family { model_type: "gpt2", config, weights };
 
@@ -43,11 +45,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
 fn weights(cfg: &ModelConfig, source: WeightSource) -> Result<Weights> {
     let source = source.with_optional_prefix("transformer.");
     let w_e = source.tensor("wte.weight", &[cfg.d_vocab, cfg.d_model])?;
-    let w_u = if cfg.tie_word_embeddings {
-        w_e.t()?
-    } else {
-        source.linear("lm_head", cfg.d_model, cfg.d_vocab)?.w
-    };
+    let w_u = if cfg.tie_word_embeddings { w_e.t()? } else { source.linear("lm_head", cfg.d_model, cfg.d_vocab)?.w };
     Ok(Weights {
         w_e,
         w_pos: Some(source.tensor("wpe.weight", &[cfg.n_ctx, cfg.d_model])?),
@@ -83,13 +81,6 @@ fn block(cfg: &ModelConfig, source: &WeightSource, layer: usize) -> Result<Block
             b_o: out.b,
         },
         ln2: source.norm(&name("ln_2"), cfg.d_model)?,
-        mlp: MlpWeights {
-            w_in: c_fc.w,
-            b_in: c_fc.b,
-            w_gate: None,
-            b_gate: None,
-            w_out: c_proj.w,
-            b_out: c_proj.b,
-        },
+        mlp: MlpWeights { w_in: c_fc.w, b_in: c_fc.b, w_gate: None, b_gate: None, w_out: c_proj.w, b_out: c_proj.b },
     })
 }

@@ -55,7 +55,9 @@ fn windows(json: &ConfigJson, n_layers: usize) -> Result<Vec<Option<usize>>> {
         }
     }
     if windows.len() != n_layers {
-        return Err(json.error(format!("'attention_types' describes {} layers, and num_layers is {n_layers}", windows.len())));
+        return Err(
+            json.error(format!("'attention_types' describes {} layers, and num_layers is {n_layers}", windows.len()))
+        );
     }
     Ok(windows)
 }
@@ -63,11 +65,7 @@ fn windows(json: &ConfigJson, n_layers: usize) -> Result<Vec<Option<usize>>> {
 fn weights(cfg: &ModelConfig, source: WeightSource) -> Result<Weights> {
     let source = source.with_optional_prefix("transformer.");
     let w_e = source.tensor("wte.weight", &[cfg.d_vocab, cfg.d_model])?;
-    let w_u = if cfg.tie_word_embeddings {
-        w_e.t()?
-    } else {
-        source.linear("lm_head", cfg.d_model, cfg.d_vocab)?.w
-    };
+    let w_u = if cfg.tie_word_embeddings { w_e.t()? } else { source.linear("lm_head", cfg.d_model, cfg.d_vocab)?.w };
     Ok(Weights {
         w_e,
         w_pos: Some(source.tensor("wpe.weight", &[cfg.n_ctx, cfg.d_model])?),
@@ -101,13 +99,6 @@ fn block(cfg: &ModelConfig, source: &WeightSource, layer: usize) -> Result<Block
             b_o: out.b,
         },
         ln2: source.norm(&name("ln_2"), cfg.d_model)?,
-        mlp: MlpWeights {
-            w_in: c_fc.w,
-            b_in: c_fc.b,
-            w_gate: None,
-            b_gate: None,
-            w_out: c_proj.w,
-            b_out: c_proj.b,
-        },
+        mlp: MlpWeights { w_in: c_fc.w, b_in: c_fc.b, w_gate: None, b_gate: None, w_out: c_proj.w, b_out: c_proj.b },
     })
 }

@@ -42,11 +42,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
 fn weights(cfg: &ModelConfig, source: WeightSource) -> Result<Weights> {
     let source = source.with_optional_prefix("gpt_neox.");
     let w_e = source.tensor("embed_in.weight", &[cfg.d_vocab, cfg.d_model])?;
-    let w_u = if cfg.tie_word_embeddings {
-        w_e.t()?
-    } else {
-        source.linear("embed_out", cfg.d_model, cfg.d_vocab)?.w
-    };
+    let w_u = if cfg.tie_word_embeddings { w_e.t()? } else { source.linear("embed_out", cfg.d_model, cfg.d_vocab)?.w };
     Ok(Weights {
         w_e,
         w_pos: None,

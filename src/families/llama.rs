@@ -51,11 +51,7 @@ pub(super) fn config(json: &ConfigJson) -> Result<ModelConfig> {
 pub(super) fn weights(cfg: &ModelConfig, source: WeightSource) -> Result<Weights> {
     let source = source.with_optional_prefix("model.");
     let w_e = source.tensor("embed_tokens.weight", &[cfg.d_vocab, cfg.d_model])?;
-    let w_u = if cfg.tie_word_embeddings {
-        w_e.t()?
-    } else {
-        source.linear("lm_head", cfg.d_model, cfg.d_vocab)?.w
-    };
+    let w_u = if cfg.tie_word_embeddings { w_e.t()? } else { source.linear("lm_head", cfg.d_model, cfg.d_vocab)?.w };
     Ok(Weights {
         w_e,
         w_pos: None,
@@ -83,13 +79,6 @@ fn block(cfg: &ModelConfig, source: &WeightSource, layer: usize) -> Result<Block
         ln1: source.norm(&name("input_layernorm"), cfg.d_model)?,
         attn: AttentionWeights { w_q, b_q, w_k, b_k, w_v, b_v, w_o: heads_out(&out.w, cfg.n_heads)?, b_o: out.b },
         ln2: source.norm(&name("post_attention_layernorm"), cfg.d_model)?,
-        mlp: MlpWeights {
-            w_in: up.w,
-            b_in: up.b,
-            w_gate: Some(gate.w),
-            b_gate: gate.b,
-            w_out: down.w,
-            b_out: down.b,
-        },
+        mlp: MlpWeights { w_in: up.w, b_in: up.b, w_gate: Some(gate.w), b_gate: gate.b, w_out: down.w, b_out: down.b },
     })
 }

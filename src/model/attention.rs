@@ -150,7 +150,8 @@ impl Attention {
 /// Softmax over the keys. A query that may look at no key (padding on the left) gets zeros.
 fn attention_pattern(scores: &Tensor, may_be_empty: bool) -> Result<Tensor> {
     // The fused softmax has no backward.
-    let pattern = if scores.track_op() { softmax(scores, D::Minus1)? } else { softmax_last_dim(&scores.contiguous()?)? };
+    let pattern =
+        if scores.track_op() { softmax(scores, D::Minus1)? } else { softmax_last_dim(&scores.contiguous()?)? };
     if !may_be_empty {
         return Ok(pattern);
     }

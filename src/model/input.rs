@@ -33,7 +33,11 @@ impl Input {
                     2 => tensor.clone(),
                     _ => {
                         let expected = "[pos] or [batch, pos]".to_string();
-                        return Err(Error::WrongShape { name: "tokens".into(), expected, found: tensor.dims().to_vec() });
+                        return Err(Error::WrongShape {
+                            name: "tokens".into(),
+                            expected,
+                            found: tensor.dims().to_vec(),
+                        });
                     }
                 };
                 let rows: Vec<Vec<u32>> = tensor.to_dtype(candle_core::DType::U32)?.to_vec2()?;

@@ -48,7 +48,12 @@ impl KvCache {
     }
 
     /// Notes which of `new` more positions are real and gives the marks of all positions, none if all are real.
-    pub(super) fn extend_real(&mut self, mask: Option<&[Vec<bool>]>, batch: usize, new: usize) -> Option<Vec<Vec<bool>>> {
+    pub(super) fn extend_real(
+        &mut self,
+        mask: Option<&[Vec<bool>]>,
+        batch: usize,
+        new: usize,
+    ) -> Option<Vec<Vec<bool>>> {
         if self.real.is_none() && mask.is_none() {
             return None;
         }

@@ -17,7 +17,13 @@ pub(super) struct Masks {
 
 impl Masks {
     /// For `queries` at the end of `keys`; `real` marks the keys that are not padding, [batch][keys].
-    pub(super) fn new(queries: usize, keys: usize, real: Option<Vec<Vec<bool>>>, dtype: DType, device: &Device) -> Self {
+    pub(super) fn new(
+        queries: usize,
+        keys: usize,
+        real: Option<Vec<Vec<bool>>>,
+        dtype: DType,
+        device: &Device,
+    ) -> Self {
         Self { queries, keys, real, device: device.clone(), dtype, made: Vec::new() }
     }
 

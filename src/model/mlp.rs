@@ -35,7 +35,10 @@ impl Mlp {
             PointInfo::always(&self.hook_pre, "[batch, pos, d_mlp]"),
             match self.weights.w_gate {
                 Some(_) => PointInfo::always(&self.hook_pre_linear, "[batch, pos, d_mlp]"),
-                None => PointInfo::never(self.hook_pre_linear.shared_name(), "the MLP has no gate, so its one branch is hook_pre"),
+                None => PointInfo::never(
+                    self.hook_pre_linear.shared_name(),
+                    "the MLP has no gate, so its one branch is hook_pre",
+                ),
             },
             PointInfo::always(&self.hook_post, "[batch, pos, d_mlp]"),
         ]

@@ -238,17 +238,26 @@ impl HookedTransformer {
     }
 
     /// As [`run`](Self::run), on tokens that follow those in a key-value cache, which then holds them too.
-    pub fn run_with_past(&self, input: &Input, options: &RunOptions, mut past: Option<&mut KvCache>) -> Result<RunOutput> {
+    pub fn run_with_past(
+        &self,
+        input: &Input,
+        options: &RunOptions,
+        mut past: Option<&mut KvCache>,
+    ) -> Result<RunOutput> {
         let cfg = self.cfg();
         let (start, stop) = self.layer_range(options)?;
         let tokens = input.tokens(self, options.prepend_bos)?;
         let given = match (input, options.start_at_layer) {
             (Input::Tensor(resid), Some(_)) if resid.dtype().is_float() => Some(resid),
             (Input::Tensor(resid), None) if resid.dtype().is_float() => {
-                return Err(Error::msg("the input is a tensor of floats; token ids are integers, and a residual stream needs start_at_layer(..)"));
+                return Err(Error::msg(
+                    "the input is a tensor of floats; token ids are integers, and a residual stream needs start_at_layer(..)",
+                ));
             }
             (_, Some(_)) => {
-                return Err(Error::msg("start_at_layer(..) needs the residual stream that enters the layer as input, [batch, pos, d_model]"));
+                return Err(Error::msg(
+                    "start_at_layer(..) needs the residual stream that enters the layer as input, [batch, pos, d_model]",
+                ));
             }
             _ => None,
         };
@@ -304,7 +313,9 @@ impl HookedTransformer {
             if options.logits || options.loss {
                 let logits = linear(&normalized, &self.inner.w_u, self.inner.b_u.as_ref())?;
                 if options.loss {
-                    let labels = labels.ok_or_else(|| Error::msg("the loss needs the tokens: give labels(..) with start_at_layer(..)"))?;
+                    let labels = labels.ok_or_else(|| {
+                        Error::msg("the loss needs the tokens: give labels(..) with start_at_layer(..)")
+                    })?;
                     let (per_token, mean) = next_token_loss(&logits, labels, mask.as_deref())?;
                     output.loss_per_token = Some(per_token);
                     output.loss = Some(mean);
@@ -361,7 +372,13 @@ impl HookedTransformer {
     }
 
     /// The padding mask of this run: the caller's, or the tokens' own; none if nothing is padding.
-    fn mask(&self, options: &RunOptions, tokens: Option<&Tokens>, batch: usize, pos: usize) -> Result<Option<Vec<Vec<bool>>>> {
+    fn mask(
+        &self,
+        options: &RunOptions,
+        tokens: Option<&Tokens>,
+        batch: usize,
+        pos: usize,
+    ) -> Result<Option<Vec<Vec<bool>>>> {
         let mask = match &options.attention_mask {
             Some(mask) => mask.clone(),
             None => match tokens.and_then(|tokens| tokens.mask()) {
@@ -371,7 +388,11 @@ impl HookedTransformer {
         };
         if mask.len() != batch || mask.iter().any(|row| row.len() != pos) {
             let found = vec![mask.len(), mask.first().map_or(0, Vec::len)];
-            return Err(Error::WrongShape { name: "attention_mask".into(), expected: format!("[{batch}, {pos}]"), found });
+            return Err(Error::WrongShape {
+                name: "attention_mask".into(),
+                expected: format!("[{batch}, {pos}]"),
+                found,
+            });
         }
         Ok(mask.iter().flatten().any(|real| !real).then_some(mask))
     }
