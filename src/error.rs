@@ -39,7 +39,9 @@ pub enum Error {
     #[error("the hook point '{name}' can't fire here: {why}")]
     HookCannotFire { name: String, why: String },
 
-    #[error("the hook on '{name}' returned shape {found:?}; the activation has shape {expected:?}, and a hook must keep it")]
+    #[error(
+        "the hook on '{name}' returned shape {found:?}; the activation has shape {expected:?}, and a hook must keep it"
+    )]
     HookShape { name: String, expected: Vec<usize>, found: Vec<usize> },
 
     #[error("the hook on '{name}' failed: {source}")]
@@ -51,7 +53,9 @@ pub enum Error {
     #[error("the prompt has {found} tokens, and the model's context is {n_ctx}; shorten the prompt")]
     PromptTooLong { found: usize, n_ctx: usize },
 
-    #[error("the prompt is empty: give at least one token (with prepend_bos the beginning-of-sequence token counts as one)")]
+    #[error(
+        "the prompt is empty: give at least one token (with prepend_bos the beginning-of-sequence token counts as one)"
+    )]
     EmptyPrompt,
 
     #[error("token id {id} at position {position} is out of range: this model's vocabulary has {d_vocab} entries (0 to {})", .d_vocab - 1)]

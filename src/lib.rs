@@ -1,5 +1,6 @@
 //! candlescope
 
+pub mod display;
 mod error;
 
 pub use error::{Error, Result};
