@@ -3,8 +3,8 @@
 pub use crate::analysis::FactoredMatrix;
 pub use crate::cache::{ActivationCache, AttentionPattern, Stack};
 pub use crate::display::{
-    AttentionView, BarChart, Card, Facets, Heatmap, LineChart, Scatter, Show, Table, TokenBoxes, TopTokens, bars, imshow,
-    line, scatter,
+    AttentionView, BarChart, Card, Facets, Heatmap, LineChart, Scatter, Show, Table, TokenBoxes, TopTokens, bars,
+    imshow, line, scatter,
 };
 pub use crate::hooks::points::*;
 pub use crate::hooks::{

@@ -33,6 +33,7 @@ mod tensor;
 mod text;
 mod token_boxes;
 mod top_tokens;
+mod values;
 mod view;
 
 pub use attention_view::AttentionView;
