@@ -308,7 +308,9 @@ impl HookedTransformer {
         if stop.is_none() {
             let normalized = self.inner.ln_final.forward(&resid, &mut tap)?;
             if options.logits || options.loss {
+                let normalized = tap.pass(&self.inner.hook_unembed_in, normalized)?;
                 let logits = linear(&normalized, &self.inner.w_u, self.inner.b_u.as_ref())?;
+                let logits = tap.pass(&self.inner.hook_unembed_out, logits)?;
                 if options.loss {
                     let labels = labels.ok_or_else(|| {
                         Error::msg("the loss needs the tokens: give labels(..) with start_at_layer(..)")
