@@ -78,7 +78,7 @@ pub(crate) fn with_script(view: &AttentionView, still: &str) -> String {
         tokens.iter().map(|t| escape::shorten(&escape::visible(t), 60)).collect()
     };
     let data = json!({
-        "rows": first.rows, "cols": first.cols, "low": low, "high": high, "start": view.large, "colors": colors,
+        "rows": first.rows, "cols": first.cols, "low": low, "high": high, "start": view.large, "colors": colors, "title": view.heading(),
         "heads": view.names.iter().map(|n| escape::visible_line(n)).collect::<Vec<_>>(),
         "queries": names(&view.queries), "keys": names(&view.keys), "levels": STANDARD.encode(&levels),
     })

@@ -126,7 +126,7 @@ impl AttentionView {
         format!("{} heads, {} queries, {} keys", self.total, self.queries.len(), self.keys.len())
     }
 
-    fn heading(&self) -> String {
+    pub(crate) fn heading(&self) -> String {
         let title = if self.title.is_empty() { "attention" } else { &self.title };
         format!("{} ({})", escape::visible_line(title), self.shape())
     }
@@ -349,7 +349,7 @@ mod tests {
             "{}",
             bundle.text
         );
-        assert!(bundle.text.contains("↵ |▒▒▒▒▒▒"), "{}", bundle.text);
+        assert!(bundle.text.contains("↵ |░░░░░░"), "{}", bundle.text);
     }
 
     #[test]

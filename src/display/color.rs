@@ -53,6 +53,9 @@ const DIVERGING: [Rgb; 7] = [
 const SEQUENTIAL: [Rgb; 5] =
     [Rgb(255, 255, 255), Rgb(190, 215, 240), Rgb(95, 160, 210), Rgb(30, 100, 175), Rgb(8, 40, 100)];
 
+/// A cell has one of so many shades (even, so that zero has its own): more can't be told apart, and would cost file size.
+const SHADES: f32 = 80.0;
+
 /// How numbers become colours.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scale {
@@ -97,7 +100,7 @@ impl Scale {
         if value.is_infinite() {
             return if value > 0.0 { Rgb::PLUS_INF } else { Rgb::MINUS_INF };
         }
-        self.at(self.position(value))
+        self.at((self.position(value) * SHADES).round() / SHADES)
     }
 
     /// Where a finite value lies between the limits: 0 to 1.

@@ -3,7 +3,10 @@
 use std::fmt::Display;
 use std::io::Cursor;
 
-use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use image::{
+    ExtendedColorType, ImageEncoder,
+    codecs::png::{CompressionType, FilterType, PngEncoder},
+};
 use plotters::style::{Color, FontDesc, FontFamily, FontStyle, FontTransform, RGBColor, TextStyle, text_anchor};
 use plotters_backend::{BackendColor, BackendStyle, DrawingBackend, DrawingErrorKind};
 
@@ -67,7 +70,9 @@ pub(crate) fn stack(files: &[&[u8]]) -> Option<Vec<u8>> {
 
 fn encode(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>> {
     let mut file = Cursor::new(Vec::new());
-    PngEncoder::new(&mut file).write_image(pixels, width, height, ExtendedColorType::Rgb8).map_err(failed)?;
+    PngEncoder::new_with_quality(&mut file, CompressionType::Default, FilterType::NoFilter)
+        .write_image(pixels, width, height, ExtendedColorType::Rgb8)
+        .map_err(failed)?;
     Ok(file.into_inner())
 }
 
@@ -84,15 +89,18 @@ fn paint<B: DrawingBackend>(backend: &mut B, mark: &Mark, zoom: f64, text: DrawT
         Mark::Rect { x, y, w, h, fill } => {
             let (left, top, right, bottom) = (at(*x), at(*y), at(x + w), at(y + h));
             if right > left && bottom > top {
-                // plotters counts both corners in.
-                backend.draw_rect((left, top), (right - 1, bottom - 1), &Pen::new(*fill, 1.0), true)
+                backend.draw_rect((left, top), (right, bottom), &Pen::new(*fill, 1.0), true)
             } else {
                 Ok(())
             }
         }
+        // One segment at a time: plotters joins the segments of a path with mitres, which become spikes in dense curves.
         Mark::Line { points, color, width } => {
-            let path: Vec<_> = points.iter().map(|p| (at(p.0), at(p.1))).collect();
-            backend.draw_path(path, &Pen::new(*color, width * zoom))
+            let pen = Pen::new(*color, width * zoom);
+            points.windows(2).try_for_each(|pair| match pair {
+                [a, b] => backend.draw_path([(at(a.0), at(a.1)), (at(b.0), at(b.1))], &pen),
+                _ => Ok(()),
+            })
         }
         Mark::Dot { x, y, r, color } => {
             backend.draw_circle((at(*x), at(*y)), at(*r).max(1) as u32, &Pen::new(*color, 1.0), true)
