@@ -367,7 +367,7 @@ mod tests {
         let bundle = AttentionView::new(&pattern, (0..n).map(|i| format!(" token{i}"))).unwrap().bundle();
         assert!(start.elapsed().as_secs_f64() < 5.0, "{:?} in a debug build", start.elapsed());
         let size = bundle.to_evcxr().len();
-        assert!(size < 400_000, "{size} bytes of random noise, png {}", bundle.png.unwrap().len());
+        assert!(size < 320_000, "{size} bytes of random noise, png {}", bundle.png.unwrap().len());
     }
 
     #[test]

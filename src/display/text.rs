@@ -52,7 +52,7 @@ pub(crate) fn bar(part: f64, width: usize) -> String {
     let eighths = (part.clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
     let rest = ['▏', '▎', '▍', '▌', '▋', '▊', '▉'];
     let mut out = "█".repeat(eighths / 8);
-    if eighths % 8 > 0 {
+    if !eighths.is_multiple_of(8) {
         out.push(rest[eighths % 8 - 1]);
     }
     out

@@ -67,7 +67,7 @@ impl TokenBoxes {
     fn fill(&self, i: usize, scale: &Scale) -> Rgb {
         match self.values.get(i) {
             Some(value) => scale.color(*value),
-            None if i % 2 == 0 => Rgb(234, 242, 250),
+            None if i.is_multiple_of(2) => Rgb(234, 242, 250),
             None => Rgb(250, 243, 230),
         }
     }
