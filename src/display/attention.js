@@ -100,6 +100,12 @@
     large.width = width * ratio; large.height = height * ratio;
     large.style.width = width + "px"; large.style.height = height + "px";
 
+    // The label under the pointer always shows; its neighbours make room.
+    function hidden(i, chosen) {
+      if (i === chosen) return false;
+      return i % every !== 0 || (chosen >= 0 && Math.abs(i - chosen) < every);
+    }
+
     function draw() {
       buttons.forEach(function (button, head) {
         button.style.borderColor = head === state.locked ? "#d55e00" : head === state.head ? "#0072b2" : "#d0d7de";
@@ -116,12 +122,12 @@
       ink.textBaseline = "middle";
       ink.textAlign = "right";
       rowNames.forEach(function (text, row) {
-        if (row % every && row !== state.row) return;
+        if (hidden(row, state.row)) return;
         ink.fillStyle = row === state.row ? "#d55e00" : "#1f2328";
         ink.fillText(text, left - 6, 2 + (row + 0.5) * cell);
       });
       colNames.forEach(function (text, col) {
-        if (col % every && col !== state.col) return;
+        if (hidden(col, state.col)) return;
         ink.save();
         ink.translate(left + (col + 0.5) * cell, rows * cell + 8);
         ink.rotate(-Math.PI / 2);

@@ -28,7 +28,7 @@ pub(crate) fn tables(view: &AttentionView) -> String {
             let name = if i == 0 { escape::visible_line(&view.names[head]) } else { String::new() };
             let names = [name, view.query_name(query), view.key_name(key)];
             let cells: String = names.iter().map(|n| html::cell(n, false)).collect();
-            rows.push(cells + &html::colored_cell(&number(value.into()), view.scale.color(value), ""));
+            rows.push(cells + &html::colored_cell(&number(value.into()), view.scale.color(value)));
         }
     }
     let head = ["head", "query", "looks at", "value"].map(String::from);
@@ -42,7 +42,7 @@ pub(crate) fn tables(view: &AttentionView) -> String {
         let cells = (0..grid.cols).map(|col| {
             let value = grid.at(row, col);
             let text = if view.masked(row, col) { String::new() } else { format!("{value:.2}") };
-            html::colored_cell(&text, view.color(row, col, value), "")
+            html::colored_cell(&text, view.color(row, col, value))
         });
         let name = escape::html(&view.query_name(row));
         format!("<th align=\"left\">{name}</th>{}", cells.collect::<String>())

@@ -261,7 +261,7 @@ impl Heatmap {
                 .map(|row| {
                     let cells = (0..grid.cols).map(|col| {
                         let value = grid.at(row, col);
-                        html::colored_cell(&short(value, &self.scale), self.scale.color(value), "")
+                        html::colored_cell(&short(value, &self.scale), self.scale.color(value))
                     });
                     format!(
                         "<th align=\"left\">{}</th>{}",
@@ -278,7 +278,7 @@ impl Heatmap {
             .map(|(row, col)| {
                 let value = grid.at(*row, *col);
                 let names = html::cell(&self.y_name(*row), false) + &html::cell(&self.x_name(*col), false);
-                names + &html::colored_cell(&number(value.into()), self.scale.color(value), "")
+                names + &html::colored_cell(&number(value.into()), self.scale.color(value))
             })
             .collect();
         let head = [self.y_title.clone(), self.x_title.clone(), "value".to_string()];
