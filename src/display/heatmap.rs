@@ -313,8 +313,7 @@ impl Heatmap {
             lines.push(format!("columns: {}", escape::shorten(&names.join(" "), 100)));
         }
         lines.push(super::text::legend(&self.scale));
-        let same = small.note == self.grid.note;
-        lines.extend(if same { None } else { small.note });
+        lines.extend(super::text::reduced(&small));
         lines.extend(notes.iter().map(|n| escape::terminal(n)));
         lines.join("\n")
     }

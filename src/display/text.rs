@@ -1,6 +1,7 @@
 //! Values as characters, for terminals.
 
 use super::color::Scale;
+use super::grid::Grid;
 use super::number::number;
 
 /// Two characters for a value: its sign and its size in tenths of the scale, or a shade on a sequential scale.
@@ -27,6 +28,12 @@ pub(crate) fn legend(scale: &Scale) -> String {
         Scale::Diverging { .. } => format!("-9 is {}, · is 0, +9 is {}", number(low.into()), number(high.into())),
         Scale::Sequential { .. } => format!("· is {}, █ is {}", number(low.into()), number(high.into())),
     }
+}
+
+/// What is said below a grid that has fewer cells in text than in the picture.
+pub(crate) fn reduced(grid: &Grid) -> Option<String> {
+    let (rows, cols) = (grid.rows, grid.cols);
+    ((rows, cols) != grid.full).then(|| format!("(in this text {rows} x {cols} cells, each the mean of a block)"))
 }
 
 /// 0 to 4.
