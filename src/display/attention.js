@@ -43,7 +43,8 @@
       return canvas;
     });
 
-    var box = make("div", "background:#fff;color:#1f2328;padding:8px;font:13px 'DejaVu Sans',Verdana,sans-serif;max-width:900px");
+    var box = make("div", "background:#fff;color:#1f2328;padding:8px;font:13px 'DejaVu Sans',Verdana,sans-serif;max-width:980px");
+    make("div", "font-weight:bold;margin-bottom:6px", box).textContent = data.title;
     var strip = make("div", "display:flex;flex-wrap:wrap;gap:6px;margin-bottom:8px", box);
     strip.setAttribute("role", "group");
     strip.setAttribute("aria-label", "Heads: hover to look, click to keep");
@@ -82,8 +83,8 @@
     var every = Math.ceil((font + 1) / cell), ratio = Math.max(1, window.devicePixelRatio || 1);
     var large = make("canvas", "display:block;cursor:crosshair"), ink = large.getContext("2d");
     var face = font + "px 'DejaVu Sans',Verdana,sans-serif";
-    var wrap = make("div", "overflow-x:auto", box);
-    wrap.appendChild(large);
+    var sides = make("div", "display:flex;flex-wrap:wrap;gap:16px;align-items:flex-start", box);
+    make("div", "overflow-x:auto;max-width:100%", sides).appendChild(large);
     ink.font = face;
     function cut(text) {
       if (ink.measureText(text).width <= 110) return text;
@@ -98,6 +99,12 @@
     var width = left + cols * cell + 8, height = rows * cell + bottom + 4;
     large.width = width * ratio; large.height = height * ratio;
     large.style.width = width + "px"; large.style.height = height + "px";
+
+    // The label under the pointer always shows; its neighbours make room.
+    function hidden(i, chosen) {
+      if (i === chosen) return false;
+      return i % every !== 0 || (chosen >= 0 && Math.abs(i - chosen) < every);
+    }
 
     function draw() {
       buttons.forEach(function (button, head) {
@@ -115,12 +122,12 @@
       ink.textBaseline = "middle";
       ink.textAlign = "right";
       rowNames.forEach(function (text, row) {
-        if (row % every && row !== state.row) return;
+        if (hidden(row, state.row)) return;
         ink.fillStyle = row === state.row ? "#d55e00" : "#1f2328";
         ink.fillText(text, left - 6, 2 + (row + 0.5) * cell);
       });
       colNames.forEach(function (text, col) {
-        if (col % every && col !== state.col) return;
+        if (hidden(col, state.col)) return;
         ink.save();
         ink.translate(left + (col + 0.5) * cell, rows * cell + 8);
         ink.rotate(-Math.PI / 2);
@@ -167,12 +174,13 @@
     large.onmouseleave = function () { state.row = state.col = -1; draw(); };
 
     // The text: hovering a token shows where it looks, or what looks at it.
-    var bar = make("div", "margin:6px 0 2px", box);
+    var side = make("div", "flex:1 1 260px;max-height:520px;overflow-y:auto", sides);
+    var bar = make("div", "margin:2px 0", side);
     make("span", "", bar).textContent = "Hover a token (click to keep it) to see ";
     var turn = make("button", "background:#f6f8fa;color:#1f2328;border:1px solid #8c959f;border-radius:4px;cursor:pointer", bar);
     turn.type = "button";
     turn.onclick = function () { state.from = !state.from; paint(); };
-    var words = make("div", "line-height:2", box);
+    var words = make("div", "line-height:2", side);
     var spans = data.keys.map(function (text, i) {
       var span = make("span", "border:1px solid #d0d7de;border-radius:3px;padding:1px 2px;margin:0 1px;cursor:pointer;display:inline-block;line-height:1.3;white-space:pre", words);
       span.textContent = text;

@@ -28,7 +28,7 @@ pub(crate) fn tables(view: &AttentionView) -> String {
             let name = if i == 0 { escape::visible_line(&view.names[head]) } else { String::new() };
             let names = [name, view.query_name(query), view.key_name(key)];
             let cells: String = names.iter().map(|n| html::cell(n, false)).collect();
-            rows.push(cells + &html::colored_cell(&number(value.into()), view.scale.color(value), ""));
+            rows.push(cells + &html::colored_cell(&number(value.into()), view.scale.color(value)));
         }
     }
     let head = ["head", "query", "looks at", "value"].map(String::from);
@@ -42,7 +42,7 @@ pub(crate) fn tables(view: &AttentionView) -> String {
         let cells = (0..grid.cols).map(|col| {
             let value = grid.at(row, col);
             let text = if view.masked(row, col) { String::new() } else { format!("{value:.2}") };
-            html::colored_cell(&text, view.color(row, col, value), "")
+            html::colored_cell(&text, view.color(row, col, value))
         });
         let name = escape::html(&view.query_name(row));
         format!("<th align=\"left\">{name}</th>{}", cells.collect::<String>())
@@ -78,7 +78,7 @@ pub(crate) fn with_script(view: &AttentionView, still: &str) -> String {
         tokens.iter().map(|t| escape::shorten(&escape::visible(t), 60)).collect()
     };
     let data = json!({
-        "rows": first.rows, "cols": first.cols, "low": low, "high": high, "start": view.large, "colors": colors,
+        "rows": first.rows, "cols": first.cols, "low": low, "high": high, "start": view.large, "colors": colors, "title": view.heading(),
         "heads": view.names.iter().map(|n| escape::visible_line(n)).collect::<Vec<_>>(),
         "queries": names(&view.queries), "keys": names(&view.keys), "levels": STANDARD.encode(&levels),
     })

@@ -53,6 +53,9 @@ const DIVERGING: [Rgb; 7] = [
 const SEQUENTIAL: [Rgb; 5] =
     [Rgb(255, 255, 255), Rgb(190, 215, 240), Rgb(95, 160, 210), Rgb(30, 100, 175), Rgb(8, 40, 100)];
 
+/// How many shades a scale has (even, so that zero has its own): more can't be told apart, and would cost file size.
+const SHADES: f32 = 80.0;
+
 /// How numbers become colours.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scale {
@@ -114,7 +117,8 @@ impl Scale {
             Scale::Diverging { .. } => &DIVERGING,
             Scale::Sequential { .. } => &SEQUENTIAL,
         };
-        let place = position.clamp(0.0, 1.0) * (anchors.len() - 1) as f32;
+        let position = (position.clamp(0.0, 1.0) * SHADES).round() / SHADES;
+        let place = position * (anchors.len() - 1) as f32;
         let i = (place as usize).min(anchors.len() - 2);
         mix(anchors[i], anchors[i + 1], place - i as f32)
     }

@@ -32,10 +32,10 @@ pub(crate) fn draw_grid(
     let (width, height) = (cell.0 * grid.cols as f64, cell.1 * grid.rows as f64);
     draw_cells(scene, grid, at, cell, |_, _, value| scale.color(value));
 
-    let rows = Ticks::new(labels.y, grid.rows, cell.1, labels.size, |i| grid.row_start(i));
+    let rows = Ticks::down(labels.y, grid.rows, grid.full.0, cell.1, labels.size);
     let mut widest = 0f64;
     for (i, text) in &rows.texts {
-        let y = at.1 + (*i as f64 + 0.5) * cell.1;
+        let y = at.1 + *i * cell.1;
         scene.ink(at.0 - 5.0, y, text, labels.size, Align::Right, Rgb::INK);
         widest = widest.max(font::width(text, labels.size));
     }
@@ -44,10 +44,10 @@ pub(crate) fn draw_grid(
     }
 
     let below = at.1 + height;
-    let across = Ticks::across(labels.x, grid.cols, cell.0, labels.size, |i| grid.col_start(i));
+    let across = Ticks::across(labels.x, grid.cols, grid.full.1, cell.0, labels.size);
     let mut bottom = below + labels.size + 8.0;
     for (i, text) in &across.texts {
-        let x = at.0 + (*i as f64 + 0.5) * cell.0;
+        let x = at.0 + *i * cell.0;
         if across.turned {
             scene.turned(x, below + 5.0, text, labels.size, Align::Right, Rgb::INK);
             bottom = bottom.max(below + 10.0 + font::width(text, labels.size));
@@ -85,48 +85,50 @@ pub(crate) fn draw_cells(
     scene.frame(at.0, at.1, cell.0 * grid.cols as f64, cell.1 * grid.rows as f64, Rgb(140, 146, 152));
 }
 
-/// The labels of one side that have room, with the cell that each belongs to.
+/// The labels of one side that have room, each with its place in cells.
 struct Ticks {
-    texts: Vec<(usize, String)>,
+    texts: Vec<(f64, String)>,
     turned: bool,
 }
 
 impl Ticks {
-    /// Labels one below the other, `step` apart.
-    fn new(labels: &[String], n: usize, step: f64, size: f64, full: impl Fn(usize) -> usize) -> Ticks {
-        let every = every(step, size + 2.0, labels.is_empty());
-        let texts = (0..n).step_by(every).map(|i| (i, tick(labels, full(i), size))).collect();
-        Ticks { texts, turned: false }
+    /// Labels one below the other. A cell takes `step` pixels, and `n` cells stand for `full` rows.
+    fn down(labels: &[String], n: usize, full: usize, step: f64, size: f64) -> Ticks {
+        if labels.is_empty() {
+            return Ticks::indices(n, full, step, size * 1.7);
+        }
+        let every = ((size + 2.0) / step).ceil().max(1.0) as usize;
+        let start = |i: usize| i * full / n.max(1);
+        let texts = (0..n).step_by(every).map(|i| (i as f64 + 0.5, tick(labels, start(i), size)));
+        Ticks { texts: texts.collect(), turned: false }
     }
 
     /// Labels side by side if they fit, otherwise turned.
-    fn across(labels: &[String], n: usize, step: f64, size: f64, full: impl Fn(usize) -> usize) -> Ticks {
-        let all = Ticks::new(labels, n, step, size, full);
-        let widest = all.texts.iter().map(|t| font::width(&t.1, size)).fold(0.0, f64::max);
+    fn across(labels: &[String], n: usize, full: usize, step: f64, size: f64) -> Ticks {
         if labels.is_empty() {
-            let every = every(step, widest + 8.0, true);
-            let texts = all.texts.into_iter().filter(|t| t.0 % every == 0).collect();
-            return Ticks { texts, turned: false };
+            let widest = font::width(&full.saturating_sub(1).to_string(), size);
+            return Ticks::indices(n, full, step, widest + 8.0);
         }
+        let all = Ticks::down(labels, n, full, step, size);
+        let widest = all.texts.iter().map(|t| font::width(&t.1, size)).fold(0.0, f64::max);
         Ticks { turned: widest + 4.0 > step, ..all }
     }
-}
 
-/// Every how many cells a label has room; for numbers a round step.
-fn every(step: f64, room: f64, round: bool) -> usize {
-    let least = (room / step).ceil().max(1.0) as usize;
-    if !round {
-        return least;
+    /// Multiples of a round number, as far apart as they need to be.
+    fn indices(n: usize, full: usize, step: f64, room: f64) -> Ticks {
+        let cells = n as f64 / full.max(1) as f64;
+        let least = room / (step * cells).max(1e-9);
+        let round = (0..18).flat_map(|p| [1.0, 2.0, 5.0].map(|m| m * 10f64.powi(p)));
+        let every = round.into_iter().find(|s| *s >= least).unwrap_or(1e18) as usize;
+        let texts = (0..full)
+            .step_by(every.max(1))
+            .map(|i| (if n == full { i as f64 + 0.5 } else { i as f64 * cells }, i.to_string()));
+        Ticks { texts: texts.collect(), turned: false }
     }
-    let steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
-    steps.into_iter().find(|s| *s >= least).unwrap_or(least)
 }
 
 fn tick(labels: &[String], i: usize, size: f64) -> String {
-    if labels.is_empty() {
-        return i.to_string();
-    }
-    let text = labels.get(i).map(|l| escape::visible(l)).unwrap_or_default();
+    let text = labels.get(i).map(|l| escape::visible_line(l)).unwrap_or_default();
     font::fit(&font::drawable(&escape::shorten(&text, 40)), size, LABEL)
 }
 

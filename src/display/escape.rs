@@ -51,12 +51,16 @@ pub fn visible(token: &str) -> String {
     if out.is_empty() { "∅".to_string() } else { out }
 }
 
-/// A label on one line: spaces stay, everything else that is invisible is shown as in [`visible`].
+/// A label on one line: as [`visible`], but spaces between words stay spaces.
 pub fn visible_line(text: &str) -> String {
-    text.split(' ')
-        .map(|part| if part.is_empty() { String::new() } else { visible(part) })
-        .collect::<Vec<_>>()
-        .join(" ")
+    let inner = text.trim_matches(' ');
+    if inner.is_empty() {
+        return "·".repeat(text.len());
+    }
+    let start = text.len() - text.trim_start_matches(' ').len();
+    let end = text.len() - text.trim_end_matches(' ').len();
+    let words = inner.split(' ').map(|word| if word.is_empty() { String::new() } else { visible(word) });
+    "·".repeat(start) + &words.collect::<Vec<_>>().join(" ") + &"·".repeat(end)
 }
 
 /// At most `limit` characters; a longer text ends in `…`.
@@ -103,6 +107,8 @@ mod tests {
         assert_eq!(visible(" a\n\tb\u{200b}"), "·a↵⇥b\\u{200b}");
         assert_eq!(visible(""), "∅");
         assert_eq!(visible("<s>"), "<s>");
+        assert_eq!(visible_line(" a  b\n "), "·a  b↵·");
+        assert_eq!(visible_line(""), "");
     }
 
     #[test]

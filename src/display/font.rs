@@ -44,21 +44,26 @@ pub(crate) fn fit(text: &str, size: f64, limit: f64) -> String {
     "…".to_string()
 }
 
+/// Glyphs stand on whole pixels and have few shades: equal letters are then equal pixels, which halves the files.
+const SHADES: f32 = 6.0;
+
 /// Calls `dot(x, y, coverage)` for each pixel of a text that starts at x = 0 and is centred on the line y = 0 (by the
 /// height of its capitals).
 pub(crate) fn draw(text: &str, size: f64, mut dot: impl FnMut(i32, i32, f32)) {
     let Some(font) = FONT.as_ref() else { return };
     let scaled = font.as_scaled(scale(font, size));
     let base = (size * 0.365) as f32;
-    let mut x = 0.0;
+    let mut x = 0f32;
     for c in text.chars() {
         let id = scaled.glyph_id(c);
-        let glyph = id.with_scale_and_position(scaled.scale(), point(x, base));
+        let glyph = id.with_scale_and_position(scaled.scale(), point(x.round(), base.round()));
         x += scaled.h_advance(id);
         if let Some(outline) = font.outline_glyph(glyph) {
             let bounds = outline.px_bounds();
             let (left, top) = (bounds.min.x as i32, bounds.min.y as i32);
-            outline.draw(|dx, dy, coverage| dot(left + dx as i32, top + dy as i32, coverage.min(1.0)));
+            outline.draw(|dx, dy, coverage| {
+                dot(left + dx as i32, top + dy as i32, (coverage.min(1.0) * SHADES).round() / SHADES)
+            });
         }
     }
 }

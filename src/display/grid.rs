@@ -73,11 +73,11 @@ impl Grid {
 
     /// The full matrix' row that a row of cells begins at.
     pub fn row_start(&self, row: usize) -> usize {
-        if self.rows == 0 { 0 } else { row * self.full.0 / self.rows }
+        (row * self.full.0).checked_div(self.rows).unwrap_or(0)
     }
 
     pub fn col_start(&self, col: usize) -> usize {
-        if self.cols == 0 { 0 } else { col * self.full.1 / self.cols }
+        (col * self.full.1).checked_div(self.cols).unwrap_or(0)
     }
 }
 
@@ -118,7 +118,11 @@ fn means(values: &[f64], width: usize, row_ends: &[usize], col_ends: &[usize]) -
 
 fn block_note(full: (usize, usize), cells: (usize, usize), read: usize) -> String {
     let side = |n: usize, blocks: usize| {
-        if n % blocks == 0 { (n / blocks).to_string() } else { format!("{} to {}", n / blocks, n.div_ceil(blocks)) }
+        if n.is_multiple_of(blocks) {
+            (n / blocks).to_string()
+        } else {
+            format!("{} to {}", n / blocks, n.div_ceil(blocks))
+        }
     };
     let block = format!("{} x {}", side(full.0, cells.0), side(full.1, cells.1));
     let total = full.0 * full.1;

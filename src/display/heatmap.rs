@@ -12,10 +12,13 @@ use super::scene::{Align, SMALL, Scene, TEXT, TITLE};
 use super::view::{View, show_view};
 use crate::{Error, Result};
 
-/// The largest picture of the cells, in logical pixels: one cell is at least one pixel.
+/// The largest picture of the cells, in logical pixels.
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 440.0;
-/// Up to so many cells are listed as a table and named under the pointer.
+/// The most cells of a side: a cell is at least 2 logical pixels, so that it can be seen and files stay small.
+const COLS: usize = 300;
+const ROWS: usize = 220;
+/// Up to so many cells are listed as a table, and named under the pointer.
 const LISTED: usize = 1024;
 const HOVERED: usize = 600;
 
@@ -49,7 +52,7 @@ impl Heatmap {
     /// # Errors
     /// When there are not rows x cols values.
     pub fn new(values: Vec<f32>, rows: usize, cols: usize) -> Result<Self> {
-        Ok(Self::of(Grid::new(values, rows, cols)?.reduced(HEIGHT as usize, WIDTH as usize)))
+        Ok(Self::of(Grid::new(values, rows, cols)?.reduced(ROWS, COLS)))
     }
 
     /// From a matrix [rows, cols]; leading dimensions of size 1 are ignored, and a vector is one row.
@@ -69,7 +72,7 @@ impl Heatmap {
                  all with Facets"
             )));
         }
-        Ok(Self::of(Grid::read(&matrix, &vec![0; lead], HEIGHT as usize, WIDTH as usize)?))
+        Ok(Self::of(Grid::read(&matrix, &vec![0; lead], ROWS, COLS)?))
     }
 
     fn of(grid: Grid) -> Self {
@@ -206,7 +209,7 @@ impl Heatmap {
                 for col in 0..grid.cols {
                     let value = grid.at(row, col);
                     let (x, y) = ((col as f64 + 0.5) * cell_w, (row as f64 + 0.5) * cell_h);
-                    let text = super::font::fit(&short(value), SMALL - 1.0, cell_w - 2.0);
+                    let text = super::font::fit(&short(value, &self.scale), SMALL - 1.0, cell_w - 2.0);
                     scene.ink(x, y, &text, SMALL - 1.0, Align::Center, self.scale.color(value).ink());
                 }
             }
@@ -258,7 +261,7 @@ impl Heatmap {
                 .map(|row| {
                     let cells = (0..grid.cols).map(|col| {
                         let value = grid.at(row, col);
-                        html::colored_cell(&short(value), self.scale.color(value), "")
+                        html::colored_cell(&short(value, &self.scale), self.scale.color(value))
                     });
                     format!(
                         "<th align=\"left\">{}</th>{}",
@@ -275,7 +278,7 @@ impl Heatmap {
             .map(|(row, col)| {
                 let value = grid.at(*row, *col);
                 let names = html::cell(&self.y_name(*row), false) + &html::cell(&self.x_name(*col), false);
-                names + &html::colored_cell(&number(value.into()), self.scale.color(value), "")
+                names + &html::colored_cell(&number(value.into()), self.scale.color(value))
             })
             .collect();
         let head = [self.y_title.clone(), self.x_title.clone(), "value".to_string()];
@@ -310,8 +313,7 @@ impl Heatmap {
             lines.push(format!("columns: {}", escape::shorten(&names.join(" "), 100)));
         }
         lines.push(super::text::legend(&self.scale));
-        let same = small.note == self.grid.note;
-        lines.extend(if same { None } else { small.note });
+        lines.extend(super::text::reduced(&small));
         lines.extend(notes.iter().map(|n| escape::terminal(n)));
         lines.join("\n")
     }
@@ -321,24 +323,38 @@ show_view!(Heatmap);
 
 /// The label of a row or a column: the one given, or the index.
 fn label(labels: &[String], i: usize) -> String {
-    labels.get(i).map(|l| escape::visible(l)).unwrap_or_else(|| i.to_string())
+    labels.get(i).map(|l| escape::visible_line(l)).unwrap_or_else(|| i.to_string())
 }
 
 fn name(labels: &[String], i: usize, what: &str) -> String {
     match labels.get(i) {
-        Some(label) => format!("{} ({i})", escape::visible(label)),
+        Some(label) => format!("{} ({i})", escape::visible_line(label)),
         None => format!("{what} {i}"),
     }
 }
 
-/// A number for a narrow cell.
-fn short(value: f32) -> String {
-    let value = f64::from(value);
-    let size = value.abs();
-    if value.is_finite() && value.fract() != 0.0 && (0.01..1000.0).contains(&size) {
-        return format!("{value:.*}", if size < 100.0 { 2 } else { 1 });
+/// A number for a narrow cell, with the decimals that the scale's width asks for.
+fn short(value: f32, scale: &Scale) -> String {
+    let (low, high) = scale.limits();
+    let widest = low.abs().max(high.abs());
+    let whole = value.fract() == 0.0 && value != 0.0;
+    if !value.is_finite() || whole || !(0.01..1000.0).contains(&widest) {
+        return number(value.into());
     }
-    number(value)
+    let decimals = if widest < 0.1 {
+        3
+    } else if widest < 100.0 {
+        2
+    } else {
+        1
+    };
+    let text = format!("{value:.decimals$}");
+    // A zero has no sign.
+    if text.trim_start_matches('-').chars().all(|c| "0.".contains(c)) {
+        text.trim_start_matches('-').to_string()
+    } else {
+        text
+    }
 }
 
 /// Axis titles are drawn with this size.

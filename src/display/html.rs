@@ -94,13 +94,13 @@ pub(crate) fn cell(text: &str, right: bool) -> String {
     format!("<td align=\"{align}\" style=\"padding:2px 6px;text-align:{align}\">{}</td>", escape::html(text))
 }
 
-/// A cell with a colour behind its text.
-pub(crate) fn colored_cell(text: &str, fill: Rgb, title: &str) -> String {
+/// A cell with a colour behind its text. `bgcolor` and `font` are for viewers that remove styles.
+pub(crate) fn colored_cell(text: &str, fill: Rgb) -> String {
     let (fill, ink) = (fill.hex(), fill.ink().hex());
-    let title = if title.is_empty() { String::new() } else { format!(" title=\"{}\"", escape::html(title)) };
+    let text = escape::html(text);
     format!(
-        "<td align=\"right\" bgcolor=\"{fill}\"{title} style=\"padding:1px 5px;background-color:{fill};color:{ink}\">{}</td>",
-        escape::html(text)
+        "<td align=\"right\" bgcolor=\"{fill}\" style=\"padding:1px 5px;background-color:{fill}\">\
+         <font color=\"{ink}\">{text}</font></td>"
     )
 }
 

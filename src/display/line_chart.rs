@@ -13,7 +13,7 @@ use super::view::{View, show_view};
 use crate::{Error, Result};
 
 /// A curve with more points than this is drawn by the lowest and the highest of each piece.
-const POINTS: usize = 1200;
+const POINTS: usize = 800;
 /// How many curves are drawn.
 pub const MAX_SERIES: usize = 24;
 

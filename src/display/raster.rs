@@ -1,9 +1,8 @@
 //! Scenes as PNG (twice the logical size, so that they are sharp on dense screens) and as SVG, through plotters' backends.
 
+use std::collections::HashMap;
 use std::fmt::Display;
-use std::io::Cursor;
 
-use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use plotters::style::{Color, FontDesc, FontFamily, FontStyle, FontTransform, RGBColor, TextStyle, text_anchor};
 use plotters_backend::{BackendColor, BackendStyle, DrawingBackend, DrawingErrorKind};
 
@@ -17,7 +16,7 @@ const ZOOM: f64 = 2.0;
 const MAX_SIDE: f64 = 12_000.0;
 
 /// The scene as a PNG file.
-pub(crate) fn png(scene: &Scene) -> Result<Vec<u8>> {
+pub(crate) fn picture(scene: &Scene) -> Result<Vec<u8>> {
     let width = (scene.width * ZOOM).clamp(1.0, MAX_SIDE) as u32;
     let height = (scene.height * ZOOM).clamp(1.0, MAX_SIDE) as u32;
     let mut pixels = vec![255u8; width as usize * height as usize * 3];
@@ -65,10 +64,49 @@ pub(crate) fn stack(files: &[&[u8]]) -> Option<Vec<u8>> {
     encode(&pixels, width, height).ok()
 }
 
+/// A byte for each pixel: a third of the size of full colour.
 fn encode(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>> {
-    let mut file = Cursor::new(Vec::new());
-    PngEncoder::new(&mut file).write_image(pixels, width, height, ExtendedColorType::Rgb8).map_err(failed)?;
-    Ok(file.into_inner())
+    let (palette, indices) = indexed(pixels);
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, width, height);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_palette(palette.concat());
+    encoder.set_compression(png::Compression::Balanced);
+    encoder.set_filter(png::Filter::NoFilter);
+    let mut writer = encoder.write_header().map_err(failed)?;
+    writer.write_image_data(&indices).map_err(failed)?;
+    writer.finish().map_err(failed)?;
+    Ok(file)
+}
+
+/// A palette of the 256 most frequent colours, and each pixel's index. Rarer colours, if any, are shades at the edges of
+/// letters and lines: they get the nearest of the palette.
+fn indexed(pixels: &[u8]) -> (Vec<[u8; 3]>, Vec<u8>) {
+    let mut runs: Vec<([u8; 3], usize)> = Vec::new();
+    for pixel in pixels.chunks_exact(3) {
+        let color = [pixel[0], pixel[1], pixel[2]];
+        match runs.last_mut() {
+            Some((same, n)) if *same == color => *n += 1,
+            _ => runs.push((color, 1)),
+        }
+    }
+    let mut counts: HashMap<[u8; 3], usize> = HashMap::new();
+    for (color, n) in &runs {
+        *counts.entry(*color).or_default() += n;
+    }
+    let mut palette: Vec<([u8; 3], usize)> = counts.into_iter().collect();
+    palette.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    let rare = palette.split_off(palette.len().min(256));
+    let palette: Vec<[u8; 3]> = palette.into_iter().map(|p| p.0).collect();
+    let mut index: HashMap<[u8; 3], u8> = palette.iter().enumerate().map(|(i, color)| (*color, i as u8)).collect();
+    for (color, _) in rare {
+        let far = |other: &[u8; 3]| -> u32 { (0..3).map(|c| u32::from(color[c].abs_diff(other[c])).pow(2)).sum() };
+        let nearest = (0..palette.len()).min_by_key(|i| far(&palette[*i])).unwrap_or(0);
+        index.insert(color, nearest as u8);
+    }
+    let of = |(color, n)| std::iter::repeat_n(index.get(&color).copied().unwrap_or(0), n);
+    (palette, runs.into_iter().flat_map(of).collect())
 }
 
 fn failed(why: impl Display) -> Error {
@@ -84,15 +122,18 @@ fn paint<B: DrawingBackend>(backend: &mut B, mark: &Mark, zoom: f64, text: DrawT
         Mark::Rect { x, y, w, h, fill } => {
             let (left, top, right, bottom) = (at(*x), at(*y), at(x + w), at(y + h));
             if right > left && bottom > top {
-                // plotters counts both corners in.
-                backend.draw_rect((left, top), (right - 1, bottom - 1), &Pen::new(*fill, 1.0), true)
+                backend.draw_rect((left, top), (right, bottom), &Pen::new(*fill, 1.0), true)
             } else {
                 Ok(())
             }
         }
+        // One segment at a time: plotters joins the segments of a path with mitres, which become spikes in dense curves.
         Mark::Line { points, color, width } => {
-            let path: Vec<_> = points.iter().map(|p| (at(p.0), at(p.1))).collect();
-            backend.draw_path(path, &Pen::new(*color, width * zoom))
+            let pen = Pen::new(*color, width * zoom);
+            points.windows(2).try_for_each(|pair| match pair {
+                [a, b] => backend.draw_path([(at(a.0), at(a.1)), (at(b.0), at(b.1))], &pen),
+                _ => Ok(()),
+            })
         }
         Mark::Dot { x, y, r, color } => {
             backend.draw_circle((at(*x), at(*y)), at(*r).max(1) as u32, &Pen::new(*color, 1.0), true)
@@ -182,7 +223,7 @@ mod tests {
         let mut scene = Scene::default();
         scene.rect(0.0, 0.0, 3.0, 2.0, Rgb(10, 20, 30));
         let scene = scene.finish();
-        let picture = image::load_from_memory(&png(&scene).unwrap()).unwrap().to_rgb8();
+        let picture = image::load_from_memory(&picture(&scene).unwrap()).unwrap().to_rgb8();
         assert_eq!((picture.width(), picture.height()), (38, 36));
         let dark = picture.pixels().filter(|p| p.0 == [10, 20, 30]).count();
         assert_eq!(dark, 6 * 4);

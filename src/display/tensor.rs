@@ -30,7 +30,7 @@ impl Show for Tensor {
         match picture {
             Some(Ok(view)) => {
                 let html = view.html.map(|html| format!("{header}{html}"));
-                let reduced = view.text.lines().filter(|l| l.contains("mean of a block") || l.contains("are drawn"));
+                let reduced = view.text.lines().filter(|l| l.contains(" drawn as ") || l.contains("are drawn"));
                 let text = std::iter::once(text.as_str()).chain(reduced).collect::<Vec<_>>().join("\n");
                 Bundle { text, png: view.png, html }
             }

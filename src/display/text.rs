@@ -1,6 +1,7 @@
 //! Values as characters, for terminals.
 
 use super::color::Scale;
+use super::grid::Grid;
 use super::number::number;
 
 /// Two characters for a value: its sign and its size in tenths of the scale, or a shade on a sequential scale.
@@ -29,6 +30,12 @@ pub(crate) fn legend(scale: &Scale) -> String {
     }
 }
 
+/// What is said below a grid that has fewer cells in text than in the picture.
+pub(crate) fn reduced(grid: &Grid) -> Option<String> {
+    let (rows, cols) = (grid.rows, grid.cols);
+    ((rows, cols) != grid.full).then(|| format!("(in this text {rows} x {cols} cells, each the mean of a block)"))
+}
+
 /// 0 to 4.
 fn shade(scale: &Scale, value: f32) -> usize {
     ((scale.position(value) * 4.999) as usize).min(4)
@@ -52,7 +59,7 @@ pub(crate) fn bar(part: f64, width: usize) -> String {
     let eighths = (part.clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
     let rest = ['▏', '▎', '▍', '▌', '▋', '▊', '▉'];
     let mut out = "█".repeat(eighths / 8);
-    if eighths % 8 > 0 {
+    if !eighths.is_multiple_of(8) {
         out.push(rest[eighths % 8 - 1]);
     }
     out

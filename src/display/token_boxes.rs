@@ -67,7 +67,7 @@ impl TokenBoxes {
     fn fill(&self, i: usize, scale: &Scale) -> Rgb {
         match self.values.get(i) {
             Some(value) => scale.color(*value),
-            None if i % 2 == 0 => Rgb(234, 242, 250),
+            None if i.is_multiple_of(2) => Rgb(234, 242, 250),
             None => Rgb(250, 243, 230),
         }
     }
@@ -108,10 +108,10 @@ impl TokenBoxes {
             let fill = self.fill(i, &scale);
             let text = escape::html(&escape::shorten(&escape::visible(token), 200));
             let (background, ink) = (fill.hex(), fill.ink().hex());
-            // The box survives where styles are removed: `code` has one of its own in most viewers.
+            // The bar is invisible; where styles are removed, it alone shows where a token ends.
             out.push_str(&format!(
                 "<code title=\"{}\" style=\"background-color:{background};color:{ink};border:1px solid #8c959f;\
-                 border-radius:3px;padding:1px 2px;margin:0 1px;white-space:pre-wrap\">{text}</code>&#8203;",
+                 border-radius:3px;padding:1px 2px;margin:0 1px;white-space:pre-wrap\">{text}</code><span style=\"display:none\">|</span>&#8203;",
                 escape::html(&self.hover(i))
             ));
             if token.ends_with('\n') {
@@ -136,7 +136,7 @@ impl TokenBoxes {
             row + &self
                 .values
                 .get(i)
-                .map(|v| html::colored_cell(&number((*v).into()), scale.color(*v), ""))
+                .map(|v| html::colored_cell(&number((*v).into()), scale.color(*v)))
                 .unwrap_or_default()
         };
         let rows: Vec<String> = self.tokens.iter().enumerate().take(ROWS).map(row).collect();

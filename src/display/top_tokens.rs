@@ -67,10 +67,9 @@ impl TopTokens {
         let with_logits = self.rows.iter().any(|r| r.logit.is_some());
         let head = if with_logits { &head[..] } else { &head[..5] };
         let one = |(i, row): (usize, &Row)| {
-            let wide = (row.probability.clamp(0.0, 1.0) * 160.0).round().max(1.0);
-            let bar = format!(
-                "<td style=\"padding:2px 6px\"><div style=\"width:{wide}px;height:11px;background-color:#3c82be\"></div></td>"
-            );
+            // A bar of characters needs no styles.
+            let bar = super::text::bar(f64::from(row.probability), 20);
+            let bar = format!("<td style=\"padding:2px 6px\"><font color=\"#3c82be\">{bar}</font></td>");
             let mut cells = html::cell(&i.to_string(), true);
             cells += &html::cell(&escape::shorten(&escape::visible(&row.token), 100), false);
             cells += &html::cell(&row.id.to_string(), true);

@@ -21,7 +21,7 @@ impl View {
         let mut picture = String::new();
         let mut file = None;
         if let Some(scene) = &self.scene {
-            match raster::png(scene) {
+            match raster::picture(scene) {
                 Ok(png) => {
                     picture = html::picture(scene, &png, &self.alt);
                     file = Some(png);
