@@ -123,6 +123,11 @@ impl Session {
         self.context.completions(code, position)
     }
 
+    /// Documentation (plain, HTML) of what stands before the byte `position` of `code`.
+    pub fn inspect(&mut self, code: &str, position: usize) -> Result<(String, String)> {
+        self.context.hover_at(code, position)
+    }
+
     /// Names the library to evcxr and has it compile once, so that the first cell finds everything linked.
     fn prepare(&mut self) -> Result<()> {
         let cell = format!(":linker system\n{}\nuse candlescope as _;", self.dependency);
