@@ -83,15 +83,28 @@ fn progress(line: &str) -> Option<Step> {
     let (_, counts) = rest.split_once(']')?;
     let (counts, current) = counts.split_once(':').unwrap_or((counts, ""));
     let (done, total) = counts.trim().split_once('/')?;
-    Some(Step { done: done.trim().parse().ok()?, total: total.trim().parse().ok()?, current: current.trim().to_string() })
+    Some(Step {
+        done: done.trim().parse().ok()?,
+        total: total.trim().parse().ok()?,
+        current: current.trim().to_string(),
+    })
 }
 
 /// What cargo said, with what to do about it in front where that is known.
 fn explain(said: &str, folder: &Path) -> String {
     let known = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
     let advice = if known(&["No space left on device", "os error 112"]) {
-        format!("the disk is full: the session library needs about 2 GB in {}; free some space and try again", folder.display())
-    } else if known(&["Could not resolve host", "Couldn't resolve host", "failed to download", "Could not connect", "failed to get"]) {
+        format!(
+            "the disk is full: the session library needs about 2 GB in {}; free some space and try again",
+            folder.display()
+        )
+    } else if known(&[
+        "Could not resolve host",
+        "Couldn't resolve host",
+        "failed to download",
+        "Could not connect",
+        "failed to get",
+    ]) {
         "crates could not be downloaded: the first build needs the network (later ones do not); see that it is there, and try again".to_string()
     } else if known(&["linker `cc` not found", "linker `link.exe` not found"]) {
         "there is no linker: install your system's C compiler (such as gcc, clang, Xcode's or Visual Studio's build tools)".to_string()

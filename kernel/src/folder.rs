@@ -95,7 +95,11 @@ fn link_tree(from: &Path, to: &Path) -> std::io::Result<()> {
 /// What each session writes itself, and must not share: the cell's own crate (`ctx`) and cargo's locks.
 fn belongs_to_cell(name: &str) -> bool {
     let stem = name.strip_prefix("lib").unwrap_or(name);
-    name == "incremental" || name == ".cargo-lock" || stem == "ctx" || stem.starts_with("ctx.") || stem.starts_with("ctx-")
+    name == "incremental"
+        || name == ".cargo-lock"
+        || stem == "ctx"
+        || stem.starts_with("ctx.")
+        || stem.starts_with("ctx-")
 }
 
 /// With its time, by which cargo judges it.

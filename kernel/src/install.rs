@@ -36,7 +36,8 @@ pub struct Place {
 pub fn install(place: &Place, features: &[String], build: bool) -> Result<()> {
     let folder = place.kernel_folder()?;
     let program = env::current_exe().context("candlescope can't find its own program file")?;
-    let mut argv = vec![program.display().to_string(), "kernel".into(), "--control-file".into(), "{connection_file}".into()];
+    let mut argv =
+        vec![program.display().to_string(), "kernel".into(), "--control-file".into(), "{connection_file}".into()];
     if !features.is_empty() {
         argv.extend(["--features".to_string(), features.join(",")]);
     }
@@ -114,5 +115,8 @@ fn user_data() -> Result<PathBuf> {
 }
 
 fn not_writable(folder: &Path) -> String {
-    format!("Jupyter's folder {} can't be written; use --prefix FOLDER or --sys-prefix for another place", folder.display())
+    format!(
+        "Jupyter's folder {} can't be written; use --prefix FOLDER or --sys-prefix for another place",
+        folder.display()
+    )
 }

@@ -84,20 +84,22 @@ impl Library {
 
     /// The small program with the commands that need the library.
     pub fn tools(&self) -> PathBuf {
-        self.output().join(format!("ctx{}", std::env::consts::EXE_SUFFIX))
+        self.output(&self.template()).join(format!("ctx{}", std::env::consts::EXE_SUFFIX))
     }
 
-    /// The folders with the shared libraries that the small program needs.
-    pub fn loader_path(&self) -> Result<Vec<PathBuf>> {
-        Ok(vec![self.output().join("deps"), self.output(), self.toolchain.libraries()?])
+    /// The folders with the shared libraries that a program needs which was built in the folder `built_in`.
+    pub fn loader_path(&self, built_in: &Path) -> Result<Vec<PathBuf>> {
+        let output = self.output(built_in);
+        Ok(vec![output.join("deps"), output, self.toolchain.libraries()?])
     }
 
-    fn template(&self) -> PathBuf {
+    /// The folder that sessions are copied from.
+    pub fn template(&self) -> PathBuf {
         self.root.join("template")
     }
 
-    fn output(&self) -> PathBuf {
-        self.template().join("target").join(&self.toolchain.host).join("debug")
+    fn output(&self, built_in: &Path) -> PathBuf {
+        built_in.join("target").join(&self.toolchain.host).join("debug")
     }
 
     fn write_template(&self) -> Result<()> {
@@ -105,11 +107,14 @@ impl Library {
         create(&template.join("src"))?;
         create(&self.root.join(".cargo"))?;
         write(&self.root.join(".cargo/config.toml"), CARGO_CONFIG)?;
+        // Cargo looks no further up for a workspace that these packages might belong to.
+        write(&self.root.join("Cargo.toml"), "[workspace]\nexclude = [\"template\", \"sessions\"]\n")?;
         write(&template.join("Cargo.toml"), &manifest(&self.source, &self.features))?;
         write(&template.join("src/lib.rs"), "")?;
         write(&template.join("src/main.rs"), TOOLS)?;
         // The versions that candlescope was tested with.
-        if let Some(lock) = self.source.ancestors().map(|folder| folder.join("Cargo.lock")).find(|lock| lock.is_file()) {
+        if let Some(lock) = self.source.ancestors().map(|folder| folder.join("Cargo.lock")).find(|lock| lock.is_file())
+        {
             let text = fs::read_to_string(&lock).with_context(|| format!("{} can't be read", lock.display()))?;
             write(&template.join("Cargo.lock"), &text)?;
         }
@@ -219,7 +224,10 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 fn cannot_write(path: &Path) -> String {
-    format!("{} can't be written; free some space, or set {CACHE_VARIABLE} to a folder that can be written to", path.display())
+    format!(
+        "{} can't be written; free some space, or set {CACHE_VARIABLE} to a folder that can be written to",
+        path.display()
+    )
 }
 
 #[cfg(test)]

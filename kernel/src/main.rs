@@ -10,6 +10,7 @@ mod failure;
 mod folder;
 mod install;
 mod library;
+mod loader;
 mod notebook;
 mod page;
 mod progress;

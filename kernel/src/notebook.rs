@@ -60,10 +60,8 @@ impl Notebook {
     pub fn set_kernel(&mut self, name: &str, display_name: &str) {
         let metadata = self.root.entry("metadata").or_insert_with(|| json!({}));
         if let Some(metadata) = metadata.as_object_mut() {
-            metadata.insert(
-                "kernelspec".into(),
-                json!({ "name": name, "display_name": display_name, "language": "rust" }),
-            );
+            metadata
+                .insert("kernelspec".into(), json!({ "name": name, "display_name": display_name, "language": "rust" }));
             metadata.insert(
                 "language_info".into(),
                 json!({

@@ -50,7 +50,9 @@ pub fn escape(text: &str) -> String {
 /// The first heading of the notebook.
 fn heading(notebook: &Notebook) -> Option<String> {
     let text = notebook.cells.iter().filter(|cell| cell.kind == Kind::Markdown);
-    text.flat_map(|cell| cell.source.lines()).find_map(|line| line.strip_prefix("# ")).map(|line| line.trim().to_string())
+    text.flat_map(|cell| cell.source.lines())
+        .find_map(|line| line.strip_prefix("# "))
+        .map(|line| line.trim().to_string())
 }
 
 fn markdown(source: &str) -> String {
@@ -86,7 +88,8 @@ fn output(body: &mut String, output: &Value) {
         }
         Some("display_data" | "execute_result") => data(body, &output["data"]),
         Some("error") => {
-            let lines: Vec<&str> = output["traceback"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let lines: Vec<&str> =
+                output["traceback"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             let _ = writeln!(body, "<pre class=\"error\">{}</pre>", escape(&without_colours(&lines.join("\n"))));
         }
         _ => {}
@@ -101,10 +104,15 @@ fn data(body: &mut String, data: &Value) {
         let _ = writeln!(body, "<div class=\"result\">{html}</div>");
     } else if let Some(markup) = text("text/markdown") {
         let _ = writeln!(body, "<div class=\"result\">{}</div>", markdown(&markup));
-    } else if let Some((kind, image)) = ["png", "jpeg", "gif"].iter().find_map(|kind| Some((kind, text(&format!("image/{kind}"))?))) {
+    } else if let Some((kind, image)) =
+        ["png", "jpeg", "gif"].iter().find_map(|kind| Some((kind, text(&format!("image/{kind}"))?)))
+    {
         let image: String = image.chars().filter(|c| c.is_ascii_alphanumeric() || "+/=".contains(*c)).collect();
         let first = escape(plain.lines().next().unwrap_or("figure"));
-        let _ = writeln!(body, "<div class=\"result\"><img alt=\"{first}\" src=\"data:image/{kind};base64,{image}\"></div>");
+        let _ = writeln!(
+            body,
+            "<div class=\"result\"><img alt=\"{first}\" src=\"data:image/{kind};base64,{image}\"></div>"
+        );
     } else if let Some(svg) = text("image/svg+xml") {
         let _ = writeln!(body, "<div class=\"result\">{svg}</div>");
     } else if !plain.is_empty() {

@@ -132,7 +132,8 @@ impl Options {
         };
         let html = self.html.clone().unwrap_or_else(|| default("html"));
         // The session changes the current folder.
-        let absolute = |path: PathBuf| std::path::absolute(&path).with_context(|| format!("{} is no path", path.display()));
+        let absolute =
+            |path: PathBuf| std::path::absolute(&path).with_context(|| format!("{} is no path", path.display()));
         Ok((absolute(output)?, absolute(html)?))
     }
 }

@@ -184,8 +184,8 @@ impl Server {
                 _ => None,
             };
             if let Some(content) = reply {
-                let reply = JupyterMessage::new(content, Some(&message))
-                    .with_zmq_identities(message.zmq_identities.clone());
+                let reply =
+                    JupyterMessage::new(content, Some(&message)).with_zmq_identities(message.zmq_identities.clone());
                 if let Err(error) = control.send(reply).await {
                     eprintln!("an answer could not be sent: {error}");
                 }

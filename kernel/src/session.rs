@@ -18,6 +18,7 @@ use evcxr::{CommandContext, Completions, EvalContext, EvalContextOutputs, EvalOu
 use crate::failure;
 use crate::folder::SessionFolder;
 use crate::library::Library;
+use crate::loader;
 use crate::relay::{self, Event};
 
 /// How long events may lag behind evcxr's own answer.
@@ -76,7 +77,7 @@ impl Session {
         let versions = fs::read(&lock_file).ok();
 
         let mut command = relay::command().context("candlescope can't find its own program file")?;
-        command.current_dir(home);
+        command.current_dir(home).env(loader::variable(), loader::value(library.loader_path(&folder.crate_folder())?)?);
         std::env::set_current_dir(folder.path()).context("the session's folder can't be entered")?;
         let started = EvalContext::with_subprocess_command(command);
         std::env::set_current_dir(home).with_context(|| format!("{} can't be entered", home.display()))?;
@@ -128,10 +129,17 @@ impl Session {
         self.context.hover_at(code, position)
     }
 
-    /// Names the library to evcxr and has it compile once, so that the first cell finds everything linked.
+    /// Lets rust-analyzer read the libraries now, so that the first `let` need not wait for it.
+    pub fn warm(&mut self) -> Result<()> {
+        let code = "let warm = candlescope::candle_core::Device::Cpu; warm.is_";
+        self.context.completions(code, code.len()).map(|_| ())
+    }
+
+    /// Names the library to evcxr, and has it compile once.
     fn prepare(&mut self) -> Result<()> {
-        let cell = format!(":linker system\n{}\nuse candlescope as _;", self.dependency);
-        let cell = if uses_mold() { cell.replace(":linker system\n", "") } else { cell };
+        // Another linker than rustc's own would mean other flags, and so another session library; mold needs no flag.
+        let linker = if uses_mold() { "" } else { ":linker system\n" };
+        let cell = format!("{linker}{}", self.dependency);
         self.execute(&cell, &mut |_| {}).map_err(|failure| anyhow!("the session can't start: {}", failure.message))
     }
 }

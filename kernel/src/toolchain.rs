@@ -1,6 +1,6 @@
 //! Finding the Rust toolchain that compiles the cells, the same way evcxr finds it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -28,9 +28,10 @@ impl Toolchain {
 
     /// The folder with the standard library as a shared library, which a cell's process must find.
     pub fn libraries(&self) -> Result<PathBuf> {
-        let sysroot = output(Command::new(&self.rustc).args(["--print", "sysroot"]))?;
-        let folder = if cfg!(windows) { "bin" } else { "lib" };
-        Ok(Path::new(sysroot.trim()).join(folder))
+        // On Windows it lies with the programs.
+        let what = if cfg!(windows) { "sysroot" } else { "target-libdir" };
+        let folder = PathBuf::from(output(Command::new(&self.rustc).args(["--print", what]))?.trim());
+        Ok(if cfg!(windows) { folder.join("bin") } else { folder })
     }
 }
 
@@ -46,7 +47,9 @@ fn tool(name: &str) -> Result<PathBuf> {
 }
 
 fn hint(name: &str) -> String {
-    format!("{name} was not found: candlescope compiles Rust, so install Rust with rustup and see that `{name}` is on the PATH")
+    format!(
+        "{name} was not found: candlescope compiles Rust, so install Rust with rustup and see that `{name}` is on the PATH"
+    )
 }
 
 fn output(command: &mut Command) -> Result<String> {

@@ -83,7 +83,10 @@ mod tests {
 
     #[test]
     fn brackets_in_text_and_comments_do_not_count() {
-        assert_eq!(missing_end("let s = \"{\\\"(\"; // ((\n/* { */ let c = '{'; let q = '\\''; fn f<'a>(x: &'a str) {}"), None);
+        assert_eq!(
+            missing_end("let s = \"{\\\"(\"; // ((\n/* { */ let c = '{'; let q = '\\''; fn f<'a>(x: &'a str) {}"),
+            None
+        );
         assert_eq!(missing_end("let s = \"open"), Some(String::new()));
         assert_eq!(missing_end("/* open"), Some(String::new()));
     }

@@ -100,8 +100,14 @@ impl Worker {
         let built = library.build(&mut |step| note.show(step, self));
         note.close(&self.outbox, built.is_ok());
         built?;
-        let session = Session::start(&library, &home)?;
+        let mut session = Session::start(&library, &home)?;
         self.shared.set_ready(session.stopper());
+        self.take_waiting();
+        if self.waiting.is_empty()
+            && let Err(error) = session.warm()
+        {
+            eprintln!("rust-analyzer is not ready: {error:#}");
+        }
         Ok(session)
     }
 
@@ -282,8 +288,7 @@ fn publish(outbox: &Outbox, output: Output, count: ExecutionCount, message: &Jup
 }
 
 fn media(data: &BTreeMap<String, String>) -> Media {
-    let values: Map<String, Value> =
-        data.iter().map(|(mime, text)| (mime.clone(), mime_value(mime, text))).collect();
+    let values: Map<String, Value> = data.iter().map(|(mime, text)| (mime.clone(), mime_value(mime, text))).collect();
     serde_json::from_value(Value::Object(values)).unwrap_or_default()
 }
 
