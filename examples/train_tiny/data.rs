@@ -7,40 +7,50 @@ use tokenizers::Tokenizer;
 use crate::rng::Rng;
 use crate::{bpe, text};
 
-/// One step's rows, all of one length: `inputs` [rows * pos], and for each the token that follows.
+/// One step's rows, all of one length: `inputs` [rows * pos], for each the token that follows, and what its loss weighs.
 pub struct Batch {
     pub rows: usize,
     pub inputs: Vec<u32>,
     pub targets: Vec<u32>,
+    pub weights: Vec<f32>,
 }
 
-/// Share of the rows that are random tokens.
-const RANDOM_ROWS: f64 = 0.33;
+/// Share of the rows that are random tokens: in the first part of the training, and later.
+const RANDOM_ROWS: [f64; 2] = [0.5, 0.33];
+const SHORTEST_BLOCK: usize = 4;
+const LONGEST_BLOCK: usize = 64;
+/// What the loss on a random token weighs when it comes for the first time: it can't be known, and is mostly noise.
+const NEW_RANDOM_TOKEN: f32 = 0.1;
 
-/// The rows of step `step`: about `n_tokens` tokens in rows of a quarter, a half, or the whole of the context.
+/// The rows of step `step`: about `n_tokens` tokens in rows of a quarter, a half, or the whole of the context; in the first
+/// part of the training, of a quarter.
 pub fn batch(
     tokenizer: &Tokenizer,
     seed: u64,
     step: usize,
+    first_part: bool,
     n_tokens: usize,
     n_ctx: usize,
 ) -> Result<Batch, Box<dyn Error>> {
     let mut rng = Rng::new(seed, step as u64);
     let pos = match rng.uniform() {
-        u if u < 0.55 => n_ctx / 4,
+        u if first_part || u < 0.55 => n_ctx / 4,
         u if u < 0.90 => n_ctx / 2,
         _ => n_ctx,
     };
+    let random_rows = RANDOM_ROWS[usize::from(!first_part)];
     let rows = (n_tokens / pos).max(1);
-    let mut batch = Batch { rows, inputs: Vec::new(), targets: Vec::new() };
+    let mut batch = Batch { rows, inputs: Vec::new(), targets: Vec::new(), weights: Vec::new() };
     for _ in 0..rows {
-        let row = if rng.chance(RANDOM_ROWS) {
+        let random = rng.chance(random_rows);
+        let row = if random {
             random_row(tokenizer, &mut rng, pos + 1)?
         } else {
             text_row(tokenizer, &mut rng, pos + 1)?
         };
         batch.inputs.extend(&row[..pos]);
         batch.targets.extend(&row[1..]);
+        batch.weights.extend((1..=pos).map(|i| if random && !row[..i].contains(&row[i]) { NEW_RANDOM_TOKEN } else { 1.0 }));
     }
     Ok(batch)
 }
@@ -64,12 +74,19 @@ pub fn repeated(tokenizer: &Tokenizer, rng: &mut Rng, block: usize) -> Result<Ve
     Ok([&[bos], tokens.as_slice(), tokens.as_slice()].concat())
 }
 
-/// Repeated blocks, until `length` is full.
+/// Repeated blocks, until `length` is full. Short blocks, which come more than twice, are learned first and show the way
+/// to the long ones.
 fn random_row(tokenizer: &Tokenizer, rng: &mut Rng, length: usize) -> Result<Vec<u32>, Box<dyn Error>> {
     let mut row = Vec::new();
+    let longest = (length / 2).clamp(SHORTEST_BLOCK, LONGEST_BLOCK) as f64;
     while row.len() < length {
-        let block = rng.between(8, (length / 2).clamp(9, 60));
-        row.extend(repeated(tokenizer, rng, block)?);
+        let shortest = SHORTEST_BLOCK as f64;
+        let block = (shortest * (longest / shortest).powf(rng.uniform())).round() as usize;
+        let once_more = rng.between(0, 1 + 24 / block) * block;
+        let twice = repeated(tokenizer, rng, block)?;
+        let again: Vec<u32> = twice[1..].iter().cycle().take(once_more).copied().collect();
+        row.extend(twice);
+        row.extend(again);
     }
     row.truncate(length);
     Ok(row)

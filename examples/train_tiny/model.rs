@@ -33,7 +33,7 @@ impl Gpt2 {
         let mut model = Self { weights: BTreeMap::new(), size: size.clone() };
         let (d, deep) = (size.d_model, 0.02 / (2.0 * size.n_layers as f64).sqrt());
         let inner = 1.0 / (d as f64).sqrt();
-        model.add("wte.weight", &[size.d_vocab, d], |_| 0.05 * rng.normal())?;
+        model.add("wte.weight", &[size.d_vocab, d], |_| 0.2 * rng.normal())?;
         model.add("wpe.weight", &[size.n_ctx, d], |i| position(i / d, i % d, d))?;
         for layer in 0..size.n_layers {
             let name = |rest: &str| format!("h.{layer}.{rest}");
@@ -42,9 +42,9 @@ impl Gpt2 {
                 model.add(&name(&format!("{norm}.bias")), &[d], |_| 0.0)?;
             }
             for (matrix, rows, columns, deviation) in [
-                ("attn.c_attn", d, 3 * d, 0.5 * inner),
+                ("attn.c_attn", d, 3 * d, inner),
                 ("attn.c_proj", d, d, deep),
-                ("mlp.c_fc", d, 4 * d, 0.5 * inner),
+                ("mlp.c_fc", d, 4 * d, inner),
                 ("mlp.c_proj", 4 * d, d, deep),
             ] {
                 model.add(&name(&format!("{matrix}.weight")), &[rows, columns], |_| deviation * rng.normal())?;
@@ -160,5 +160,42 @@ impl Gpt2 {
 /// Sines and cosines with wavelengths from 6 to about 1000 positions.
 fn position(pos: usize, i: usize, d_model: usize) -> f64 {
     let turns = (160f64).powf(-((i / 2 * 2) as f64) / d_model as f64) * pos as f64;
-    0.05 * if i.is_multiple_of(2) { turns.sin() } else { turns.cos() }
+    0.2 * if i.is_multiple_of(2) { turns.sin() } else { turns.cos() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The gradient of the loss against small steps along random directions, one weight at a time.
+    #[test]
+    fn gradients_agree_with_differences() -> Result<()> {
+        let size = Size { d_vocab: 11, d_model: 16, n_layers: 2, n_heads: 2, n_ctx: 8 };
+        let model = Gpt2::new(size, 3)?;
+        let mut rng = Rng::new(4, 0);
+        for var in model.vars() {
+            let noise: Vec<f32> = (0..var.elem_count()).map(|_| 0.3 * rng.normal() as f32).collect();
+            var.set(&(var.as_tensor() + Tensor::from_vec(noise, var.shape(), &Device::Cpu)?)?)?;
+        }
+        let ids: Vec<u32> = (0..16).map(|_| rng.between(0, 11) as u32).collect();
+        let targets: Vec<u32> = (0..16).map(|_| rng.between(0, 11) as u32).collect();
+        let loss = || ops::cross_entropy(&model.forward(&ids, 2)?, &targets, &[1.0; 16]);
+        let gradients = loss()?.backward()?;
+        for (name, var) in &model.weights {
+            let start = var.as_tensor().copy()?;
+            let direction: Vec<f32> = (0..var.elem_count()).map(|_| rng.normal() as f32).collect();
+            let direction = Tensor::from_vec(direction, var.shape(), &Device::Cpu)?;
+            let step = 2e-3 / direction.sqr()?.sum_all()?.sqrt()?.to_scalar::<f32>()? as f64;
+            let at = |factor: f64| -> Result<f64> {
+                var.set(&(&start + (&direction * (factor * step))?)?)?;
+                Ok(f64::from(loss()?.to_scalar::<f32>()?))
+            };
+            let difference = (at(1.0)? - at(-1.0)?) / (2.0 * step);
+            var.set(&start)?;
+            let Some(gradient) = gradients.get(var) else { panic!("{name} has no gradient") };
+            let slope = f64::from((gradient * &direction)?.sum_all()?.to_scalar::<f32>()?);
+            assert!((slope - difference).abs() < 0.005 + 0.01 * slope.abs(), "{name}: {slope}, {difference}");
+        }
+        Ok(())
+    }
 }

@@ -18,9 +18,9 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Resul
     x.contiguous()?.apply_op3(weight, bias, LayerNorm { eps })
 }
 
-/// Mean of -log p(target) over the rows of logits [rows, vocabulary].
-pub fn cross_entropy(logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
-    logits.contiguous()?.apply_op1(CrossEntropy { targets: targets.to_vec() })
+/// Mean of -log p(target) over the rows of logits [rows, vocabulary], each row multiplied by its weight.
+pub fn cross_entropy(logits: &Tensor, targets: &[u32], weights: &[f32]) -> Result<Tensor> {
+    logits.contiguous()?.apply_op1(CrossEntropy { targets: targets.iter().copied().zip(weights.iter().copied()).collect() })
 }
 
 /// -log p(target) for each row.
@@ -178,7 +178,7 @@ impl CustomOp3 for LayerNorm {
 }
 
 struct CrossEntropy {
-    targets: Vec<u32>,
+    targets: Vec<(u32, f32)>,
 }
 
 impl CustomOp1 for CrossEntropy {
@@ -189,7 +189,7 @@ impl CustomOp1 for CrossEntropy {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let width = layout.dims()[1];
         let rows = slice(storage, layout)?.chunks(width).zip(&self.targets);
-        let sum: f32 = rows.map(|(row, &target)| log_sum_exp(row) - row[target as usize]).sum();
+        let sum: f32 = rows.map(|(row, (target, weight))| weight * (log_sum_exp(row) - row[*target as usize])).sum();
         Ok((CpuStorage::F32(vec![sum / self.targets.len() as f32]), Shape::from(())))
     }
 
@@ -198,10 +198,11 @@ impl CustomOp1 for CrossEntropy {
         let factor = grad.to_scalar::<f32>()? / self.targets.len() as f32;
         let mut out = vec![0f32; arg.elem_count()];
         read(arg, |logits| {
-            for ((row, out), &target) in logits.chunks(width).zip(out.chunks_mut(width)).zip(&self.targets) {
+            for ((row, out), (target, weight)) in logits.chunks(width).zip(out.chunks_mut(width)).zip(&self.targets) {
+                let factor = factor * weight;
                 let normalizer = log_sum_exp(row);
                 out.iter_mut().zip(row).for_each(|(o, x)| *o = exp(x - normalizer) * factor);
-                out[target as usize] -= factor;
+                out[*target as usize] -= factor;
             }
         })?;
         Ok(Some(Tensor::from_vec(out, arg.shape(), arg.device())?))
@@ -309,7 +310,9 @@ mod tests {
 
         let targets = [3, 0, 11, 5, 5, 1, 2];
         let plain = || candle_nn::loss::cross_entropy(&x, &Tensor::new(&targets, &Device::Cpu)?);
-        same(&[x.clone()], || cross_entropy(&x, &targets), plain)?;
+        same(&[x.clone()], || cross_entropy(&x, &targets, &[1.0; 7]), plain)?;
+        let one_row = || candle_nn::loss::cross_entropy(&x.narrow(0, 2, 1)?, &Tensor::new(&targets[2..3], &Device::Cpu)?);
+        same(&[x.clone()], || cross_entropy(&x, &targets, &[0.0, 0.0, 7.0, 0.0, 0.0, 0.0, 0.0]), one_row)?;
         let mean = losses(&x, &targets)?.iter().sum::<f32>() / 7.0;
         assert!((mean - plain()?.to_scalar::<f32>()?).abs() < 1e-5);
         Ok(())

@@ -41,9 +41,9 @@ impl Default for Options {
             out: PathBuf::from("assets/models/tiny"),
             work: PathBuf::from("target/train_tiny"),
             seed: 1,
-            steps: 5000,
+            steps: 7000,
             stop_at: None,
-            rate: 2e-3,
+            rate: 3e-3,
             tokens_per_step: 1536,
             d_vocab: 1200,
             d_model: 128,
@@ -100,8 +100,9 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     for step in first_step..last_step {
         let rate = learning_rate(options, step, first_step);
         optimizer.set_learning_rate(rate);
-        let batch = data::batch(&tokenizer, options.seed, step, options.tokens_per_step, options.n_ctx)?;
-        let loss = ops::cross_entropy(&model.forward(&batch.inputs, batch.rows)?, &batch.targets)?;
+        let first_part = step < options.steps / 4;
+        let batch = data::batch(&tokenizer, options.seed, step, first_part, options.tokens_per_step, options.n_ctx)?;
+        let loss = ops::cross_entropy(&model.forward(&batch.inputs, batch.rows)?, &batch.targets, &batch.weights)?;
         let mut gradients = loss.backward()?;
         clip(&vars, &mut gradients)?;
         optimizer.step(&gradients)?;
