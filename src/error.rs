@@ -39,7 +39,9 @@ pub enum Error {
     #[error("the hook point '{name}' can't fire here: {why}")]
     HookCannotFire { name: String, why: String },
 
-    #[error("the hook on '{name}' returned shape {found:?}; the activation has shape {expected:?}, and a hook must keep it")]
+    #[error(
+        "the hook on '{name}' returned shape {found:?}; the activation has shape {expected:?}, and a hook must keep it"
+    )]
     HookShape { name: String, expected: Vec<usize>, found: Vec<usize> },
 
     #[error("the hook on '{name}' failed: {source}")]
@@ -51,10 +53,12 @@ pub enum Error {
     #[error("the prompt has {found} tokens, and the model's context is {n_ctx}; shorten the prompt")]
     PromptTooLong { found: usize, n_ctx: usize },
 
-    #[error("the prompt is empty: give at least one token (with prepend_bos the beginning-of-sequence token counts as one)")]
+    #[error(
+        "the prompt is empty: give at least one token (with prepend_bos the beginning-of-sequence token counts as one)"
+    )]
     EmptyPrompt,
 
-    #[error("token id {id} at position {position} is out of range: this model's vocabulary has {d_vocab} entries (0 to {})", .d_vocab - 1)]
+    #[error("token id {id} at position {position} is out of range: this model's vocabulary has {d_vocab} entries (0 to {})", .d_vocab.saturating_sub(1))]
     TokenOutOfRange { id: u32, position: usize, d_vocab: usize },
 
     #[error("'{text}' is {} tokens for this tokenizer ({}), and a single one was asked for; mind the leading space", .pieces.len(), .pieces.join(", "))]
@@ -102,7 +106,7 @@ fn did_you_mean(near: &[String]) -> String {
     }
 }
 
-/// Up to three of `names` that a typo of `wanted` may have meant, nearest first.
+/// Up to three of `names` that a typo of `wanted` may have meant: those that lie nearest.
 pub(crate) fn near_misses<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let limit = (wanted.chars().count() / 3).clamp(1, 4);
     let mut scored: Vec<(usize, &str)> = names
@@ -112,21 +116,32 @@ pub(crate) fn near_misses<'a>(wanted: &str, names: impl IntoIterator<Item = &'a 
         .collect();
     scored.sort();
     scored.dedup();
-    scored.into_iter().take(3).map(|(_, name)| name.to_string()).collect()
+    let nearest = scored.first().map_or(0, |(distance, _)| *distance);
+    scored
+        .into_iter()
+        .take_while(|(distance, _)| *distance == nearest)
+        .take(3)
+        .map(|(_, name)| name.to_string())
+        .collect()
 }
 
-/// Levenshtein distance in characters.
+/// Edit distance in characters; two swapped neighbours are one edit.
 fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
+    let mut before_row = row.clone();
+    let mut before_ca = None;
     for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+        let mut next = vec![i + 1];
         for (j, cb) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
+            let mut best = (row[j] + usize::from(ca != *cb)).min(row[j + 1] + 1).min(next[j] + 1);
+            if j > 0 && before_ca == Some(*cb) && b[j - 1] == ca {
+                best = best.min(before_row[j - 1] + 1);
+            }
+            next.push(best);
         }
+        before_row = std::mem::replace(&mut row, next);
+        before_ca = Some(ca);
     }
     row[b.len()]
 }
@@ -136,10 +151,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_misses_come_nearest_first() {
-        let names = ["hook_pattern", "hook_patterns", "hook_q"];
-        assert_eq!(near_misses("hook_patern", names), ["hook_pattern", "hook_patterns"]);
+    fn near_misses_are_the_nearest() {
+        let names = ["hook_patterns", "hook_pattern", "hook_q"];
+        assert_eq!(near_misses("hook_patern", names), ["hook_pattern"]);
+        assert_eq!(near_misses("hook_pattenr", names), ["hook_pattern"]);
         assert!(near_misses("completely else", names).is_empty());
+    }
+
+    #[test]
+    fn distances() {
+        for (a, b, distance) in
+            [("gtp2", "gpt2", 1), ("", "abc", 3), ("kitten", "sitting", 3), ("same", "same", 0), ("ba", "abc", 2)]
+        {
+            assert_eq!(edit_distance(a, b), distance, "{a} {b}");
+            assert_eq!(edit_distance(b, a), distance, "{b} {a}");
+        }
     }
 
     #[test]

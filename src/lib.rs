@@ -1,5 +1,50 @@
-//! candlescope
+//! A microscope for transformer language models.
+//!
+//! Load a model, look at every activation inside of it, change any of them, and see the result as a picture in the
+//! next line of a notebook. candlescope is to Rust and candle what TransformerLens is to Python and PyTorch.
+//!
+//! ```
+//! use candlescope::prelude::*;
+//!
+//! # fn main() -> candlescope::Result<()> {
+//! let model = HookedTransformer::from_pretrained("tiny")?;
+//! let (logits, cache) = model.run_with_cache("After John and Mary went to the store, Mary gave a bottle of milk to")?;
+//! println!("John leads Mary by {:.2}", logits.logit_diff(" John", " Mary")?);
+//! println!("attention of layer 0: {:?}", cache.pattern(0)?.dims());
+//!
+//! // What if layer 0's second head saw nothing?
+//! let hooks = Hooks::new().edit(z(0), |z, _| {
+//!     let mask = Tensor::new(&[1f32, 0., 1., 1.], z.device())?.reshape((1, 1, 4, 1))?;
+//!     Ok(z.broadcast_mul(&mask)?)
+//! });
+//! # let hooks = Hooks::new().edit(z(0), |z, _| Ok((z * 0.5)?));
+//! let ablated = model.run_with_hooks("After John and Mary went to the store, Mary gave a bottle of milk to", &hooks)?;
+//! println!("without it by {:.2}", ablated.logit_diff(" John", " Mary")?);
+//! # Ok(()) }
+//! ```
+//!
+//! - [`model`]: the model and how it is run.
+//! - [`hooks`]: the points of a forward pass, and what can be done at them.
+//! - [`cache`]: what a run left behind.
+//! - [`tokens`]: text to token ids and back, and the traps on the way.
+//! - [`analysis`]: questions put to a model.
+//! - [`display`]: how values look in a notebook and in a terminal.
 
+// A dependency for its feature alone: with it candle's matrix products use AVX-512 where the processor has it.
+use gemm as _;
+
+pub mod analysis;
+pub mod cache;
+pub mod display;
 mod error;
+mod families;
+pub mod hooks;
+pub mod hub;
+pub mod model;
+pub mod prelude;
+pub mod tokens;
+pub mod weights;
 
+pub use candle_core;
+pub use candle_nn;
 pub use error::{Error, Result};

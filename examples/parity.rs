@@ -1,0 +1,170 @@
+//! Compares candlescope's activations with reference activations, folder by folder.
+//!
+//! `cargo run --release --example parity -- DIR... [--json]`
+//!
+//! A folder holds config.json, model.safetensors and reference.safetensors. The reference has `tokens` [batch, pos],
+//! `hf.logits` (Hugging Face's), and `raw.NAME` and `folded.NAME` (TransformerLens' activations on raw and on processed
+//! weights; `logits` among them). The error of an entry is max|a - b| / max(1, max|reference|); masked scores must be
+//! masked in both. A folder is ok if no error is above 2e-4. The exit status is 1 if any folder fails.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use candlescope::candle_nn::ops::softmax;
+use candlescope::prelude::*;
+use candlescope::{Error, Result};
+
+const TOLERANCE: f32 = 2e-4;
+
+fn main() -> ExitCode {
+    let (flags, folders): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|arg| arg.starts_with("--"));
+    let json = flags.iter().any(|flag| flag == "--json");
+    if folders.is_empty() || flags.iter().any(|flag| flag != "--json") {
+        eprintln!(
+            "usage: parity DIR... [--json]   (each DIR with config.json, model.safetensors, reference.safetensors)"
+        );
+        return ExitCode::from(2);
+    }
+    let mut failed = 0;
+    let mut rows = Vec::new();
+    for folder in &folders {
+        let report = compare(Path::new(folder));
+        failed += usize::from(!matches!(&report, Ok(report) if report.is_ok()));
+        let name = Path::new(folder).file_name().map_or(folder.clone(), |name| name.to_string_lossy().into_owned());
+        if json {
+            rows.push(as_json(&name, &report));
+        } else {
+            println!("{}", as_line(&name, &report));
+        }
+    }
+    if json {
+        println!("{}", serde_json::Value::Array(rows));
+    } else {
+        println!("{} of {} ok", folders.len() - failed, folders.len());
+    }
+    ExitCode::from(u8::from(failed > 0))
+}
+
+#[derive(Default)]
+pub struct Report {
+    worst: f32,
+    worst_at: String,
+    pub compared: usize,
+    /// Entries of the reference that are no hook point of ours.
+    pub unknown: Vec<String>,
+}
+
+impl Report {
+    pub fn is_ok(&self) -> bool {
+        self.worst <= TOLERANCE && self.compared > 0
+    }
+
+    fn add(&mut self, name: &str, error: f32) {
+        self.compared += 1;
+        // A NaN is the worst of all, and stays it.
+        if error > self.worst || error.is_nan() {
+            (self.worst, self.worst_at) = (if error.is_nan() { f32::INFINITY } else { error }, name.to_string());
+        }
+    }
+}
+
+pub fn compare(folder: &Path) -> Result<Report> {
+    let path = folder.join("reference.safetensors");
+    let reference = candlescope::candle_core::safetensors::load(&path, &Device::Cpu)
+        .map_err(|e| Error::msg(format!("{}: {e}", path.display())))?;
+    let reference: BTreeMap<String, Tensor> = reference.into_iter().collect();
+    let tokens = reference.get("tokens").ok_or_else(|| Error::msg(format!("{} has no 'tokens'", path.display())))?;
+    let name = folder.to_string_lossy();
+    let mut report = Report::default();
+    for (prefix, options) in [("raw.", LoadOptions::new().raw()), ("folded.", LoadOptions::new())] {
+        let model = HookedTransformer::from_pretrained_with(&name, &options)?;
+        let (logits, cache) = model.run_with_cache(tokens)?;
+        if let (Some(expected), "raw.") = (reference.get("hf.logits"), prefix) {
+            report.add("hf.logits", error(&logits, expected)?);
+        }
+        for (entry, expected) in reference.iter().filter(|(entry, _)| entry.starts_with(prefix)) {
+            let point = &entry[prefix.len()..];
+            if point == "logits" {
+                report.add(entry, error(&logits, expected)?);
+            } else if cache.contains(point) {
+                let mut ours = cache.get(point)?;
+                if holds_pattern(entry, expected, &reference)? {
+                    ours = softmax(&ours, D::Minus1)?;
+                }
+                report.add(entry, error(&ours, expected)?);
+            } else {
+                report.unknown.push(entry.clone());
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Whether an entry named for the scores holds the pattern: TransformerLens' bridge records it under both names for
+/// GPT-Neo. Our scores are then compared through their softmax.
+fn holds_pattern(entry: &str, expected: &Tensor, reference: &BTreeMap<String, Tensor>) -> Result<bool> {
+    match reference.get(&entry.replace("hook_attn_scores", "hook_pattern")) {
+        Some(pattern) if entry.ends_with("hook_attn_scores") && pattern.dims() == expected.dims() => {
+            Ok(error(expected, pattern)? == 0.0)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// max|a - b| / max(1, max|b|); infinite if the shapes differ or if a score is masked in one and not in the other.
+fn error(ours: &Tensor, reference: &Tensor) -> Result<f32> {
+    if ours.dims() != reference.dims() {
+        return Ok(f32::INFINITY);
+    }
+    let flat = |tensor: &Tensor| -> Result<Vec<f32>> { Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?) };
+    // Hugging Face masks with the smallest float, TransformerLens with -inf.
+    let masked = |x: f32| x < -1e30;
+    let (mut difference, mut size) = (0f32, 1f32);
+    for (a, b) in flat(ours)?.into_iter().zip(flat(reference)?) {
+        match (masked(a), masked(b)) {
+            (true, true) => {}
+            (false, false) => {
+                let d = (a - b).abs();
+                difference = if d.is_nan() { f32::INFINITY } else { difference.max(d) };
+                size = size.max(b.abs());
+            }
+            _ => return Ok(f32::INFINITY),
+        }
+    }
+    Ok(difference / size)
+}
+
+pub fn as_line(name: &str, report: &Result<Report>) -> String {
+    match report {
+        Err(error) => format!("{name:<22} FAIL  {error}"),
+        Ok(report) => {
+            let verdict = if report.is_ok() { "ok  " } else { "FAIL" };
+            let mut line = format!(
+                "{name:<22} {verdict}  worst {:.1e} at {}, {} entries compared, {} not known",
+                report.worst,
+                report.worst_at,
+                report.compared,
+                report.unknown.len()
+            );
+            if let Some(first) = report.unknown.first() {
+                line += &format!(" (such as {first})");
+            }
+            line
+        }
+    }
+}
+
+fn as_json(name: &str, report: &Result<Report>) -> serde_json::Value {
+    match report {
+        Err(error) => serde_json::json!({ "name": name, "ok": false, "error": error.to_string() }),
+        Ok(report) => serde_json::json!({
+            "name": name,
+            "ok": report.is_ok(),
+            "worst": report.worst,
+            "worst_at": report.worst_at,
+            "compared": report.compared,
+            "unknown": report.unknown,
+        }),
+    }
+}

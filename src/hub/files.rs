@@ -1,0 +1,188 @@
+//! [`ModelFiles`]: the files that a model is made of, and where each of them is.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::{Error, Result};
+
+pub(super) const CONFIG: &str = "config.json";
+pub(super) const WEIGHTS: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+
+/// The files of one model.
+#[derive(Debug, Clone)]
+pub struct ModelFiles {
+    /// The name that was asked for.
+    pub name: String,
+    /// Where the files come from, for messages: "the folder /models/x".
+    pub origin: String,
+    /// `config.json`.
+    pub config: FileData,
+    /// `model.safetensors`, or its shards in the order of their names.
+    pub weights: Vec<FileData>,
+    /// `tokenizer.json`, if there is one.
+    pub tokenizer: Option<FileData>,
+    /// `tokenizer_config.json`, if there is one.
+    pub tokenizer_config: Option<FileData>,
+}
+
+/// A file on disk, or a file that is part of the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileData {
+    /// On disk; large ones are best memory-mapped.
+    Path(PathBuf),
+    /// Part of the program.
+    Bytes {
+        /// The file's name, for messages.
+        name: &'static str,
+        /// The whole content.
+        data: &'static [u8],
+    },
+}
+
+impl FileData {
+    /// The whole content.
+    ///
+    /// # Errors
+    /// A file that can't be read.
+    pub fn read(&self) -> Result<Cow<'_, [u8]>> {
+        match self {
+            Self::Path(path) => std::fs::read(path).map(Cow::Owned).map_err(|error| Error::io(path, error)),
+            Self::Bytes { data, .. } => Ok(Cow::Borrowed(data)),
+        }
+    }
+
+    /// What to call the file in messages: its path, or its name and that it is bundled.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Path(path) => path.display().to_string(),
+            Self::Bytes { name, .. } => format!("{name} (bundled)"),
+        }
+    }
+
+    /// The error that this file can't be read as `what`.
+    pub(crate) fn unreadable(&self, what: &str, why: impl Display) -> Error {
+        Error::BadFile { what: what.to_string(), path: PathBuf::from(self.label()), why: why.to_string() }
+    }
+}
+
+impl From<PathBuf> for FileData {
+    fn from(path: PathBuf) -> Self {
+        Self::Path(path)
+    }
+}
+
+impl From<&Path> for FileData {
+    fn from(path: &Path) -> Self {
+        Self::Path(path.to_path_buf())
+    }
+}
+
+impl From<&str> for FileData {
+    fn from(path: &str) -> Self {
+        Self::Path(PathBuf::from(path))
+    }
+}
+
+impl From<&FileData> for FileData {
+    fn from(file: &FileData) -> Self {
+        file.clone()
+    }
+}
+
+/// A place that has files under names: a folder, or a repository that can be downloaded from.
+pub(super) trait Place {
+    /// For messages: "the folder /models/x".
+    fn origin(&self) -> String;
+    /// The names of what is there, for messages.
+    fn names(&self) -> &[String];
+    /// Whether a file is there.
+    fn has(&self, name: &str) -> bool;
+    /// The path of one of them, downloaded if need be.
+    fn get(&self, name: &str) -> Result<PathBuf>;
+}
+
+/// Picks a model's files from what a place has.
+pub(super) fn pick(name: &str, place: &impl Place) -> Result<ModelFiles> {
+    let get = |file: &str| place.get(file).map(FileData::Path);
+    let optional = |file: &str| if place.has(file) { get(file).map(Some) } else { Ok(None) };
+    if !place.has(CONFIG) {
+        return Err(Error::msg(format!("{} has no {CONFIG}; {}", place.origin(), what_is_there(place))));
+    }
+    // The small files come first, so that a download that can't work fails early.
+    let config = get(CONFIG)?;
+    let tokenizer = optional(TOKENIZER)?;
+    let tokenizer_config = optional(TOKENIZER_CONFIG)?;
+    let weights = if place.has(WEIGHTS) {
+        vec![get(WEIGHTS)?]
+    } else if place.has(INDEX) {
+        let index = get(INDEX)?;
+        let shards = shards(&index)?;
+        if let Some(lost) = shards.iter().find(|shard| !place.has(shard)) {
+            return Err(index.unreadable(
+                "an index of shards",
+                format!("it names the shard '{lost}', which is not there; {}", what_is_there(place)),
+            ));
+        }
+        shards.iter().map(|shard| get(shard)).collect::<Result<_>>()?
+    } else {
+        return Err(Error::msg(format!(
+            "{} has no weights that candlescope reads: {WEIGHTS}, or {INDEX} and its shards, was expected; {}{}",
+            place.origin(),
+            what_is_there(place),
+            hint_on_format(place.names()),
+        )));
+    };
+    Ok(ModelFiles { name: name.to_string(), origin: place.origin(), config, weights, tokenizer, tokenizer_config })
+}
+
+/// The shards' file names, in order and each once, out of `model.safetensors.index.json`.
+fn shards(index: &FileData) -> Result<Vec<String>> {
+    let bad = |why: String| index.unreadable("an index of shards", why);
+    let json: Value = serde_json::from_slice(&index.read()?).map_err(|error| bad(error.to_string()))?;
+    let Some(Value::Object(map)) = json.get("weight_map") else {
+        return Err(bad("it has no object 'weight_map'".to_string()));
+    };
+    let mut shards = BTreeSet::new();
+    for (tensor, shard) in map {
+        match shard.as_str() {
+            Some(shard) if stays_inside(shard) => shards.insert(shard.to_string()),
+            _ => return Err(bad(format!("the shard of tensor '{tensor}' is {shard}, and a file name was expected"))),
+        };
+    }
+    if shards.is_empty() { Err(bad("its 'weight_map' is empty".to_string())) } else { Ok(shards.into_iter().collect()) }
+}
+
+/// Whether a name from an index, which anyone may have written, is a plain relative path.
+fn stays_inside(name: &str) -> bool {
+    let mut parts = Path::new(name).components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
+fn what_is_there(place: &impl Place) -> String {
+    const SHOWN: usize = 12;
+    let mut names: Vec<&str> = place.names().iter().map(String::as_str).collect();
+    names.sort_unstable();
+    match names.len() {
+        0 => "it is empty".to_string(),
+        n if n > SHOWN => format!("it has: {} and {} more", names[..SHOWN].join(", "), n - SHOWN),
+        _ => format!("it has: {}", names.join(", ")),
+    }
+}
+
+fn hint_on_format(names: &[String]) -> &'static str {
+    let any = |ending: &[&str]| names.iter().any(|name| ending.iter().any(|ending| name.ends_with(ending)));
+    if any(&[".bin", ".pt", ".pth"]) {
+        ". PyTorch's pickled weights are not supported yet: save the model as safetensors"
+    } else if any(&[".gguf"]) {
+        ". GGUF is not supported yet: use the safetensors version of the model"
+    } else {
+        ""
+    }
+}

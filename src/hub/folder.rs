@@ -1,0 +1,74 @@
+//! Models in a folder on this machine.
+
+use std::fs::DirEntry;
+use std::path::{Path, PathBuf};
+
+use super::ModelFiles;
+use super::files::{CONFIG, Place, TOKENIZER, WEIGHTS, pick};
+use crate::{Error, Result};
+
+/// The model in the folder that `name` means, or `None` when it does not mean a folder.
+///
+/// A name that begins as a path does (`/`, `.`, `~`, a drive) always means one. Any other name means a folder if it is
+/// there; a single word only if that folder holds a config.json, so that a folder `gpt2` of your own notebooks does not
+/// hide the model.
+pub(super) fn find(name: &str) -> Option<Result<ModelFiles>> {
+    let path = Path::new(name);
+    let home = || (name == "~" || name.starts_with("~/") || name.starts_with("~\\")).then(std::env::home_dir).flatten();
+    let path = match home() {
+        Some(home) => home.join(name[1..].trim_start_matches(['/', '\\'])),
+        None => path.to_path_buf(),
+    };
+    let is_path = name.starts_with(['.', '~', '/', '\\']) || path.is_absolute();
+    let is_word = !name.contains(['/', '\\']);
+    let means_folder = is_path || if is_word { path.join(CONFIG).is_file() } else { path.exists() };
+    (means_folder && !name.is_empty()).then(|| open(name, &path))
+}
+
+/// The model in a folder, which has to be there.
+fn open(name: &str, path: &Path) -> Result<ModelFiles> {
+    let hint = if path.is_file() {
+        "that is a file; give the folder that it is in".to_string()
+    } else if !path.is_dir() {
+        format!("there is nothing; a folder with {CONFIG}, {WEIGHTS} and {TOKENIZER} was expected")
+    } else {
+        return pick(name, &Folder::read(path)?);
+    };
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    Err(Error::MissingFile { what: "the model's folder".to_string(), path: absolute, hint })
+}
+
+/// A folder and the names of what is in it.
+pub(super) struct Folder {
+    path: PathBuf,
+    names: Vec<String>,
+}
+
+impl Folder {
+    /// Lists a folder.
+    pub fn read(path: &Path) -> Result<Self> {
+        let failed = |error| Error::io(path, error);
+        let name = |entry: std::io::Result<DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+        let names = std::fs::read_dir(path).map_err(failed)?.map(name).collect::<std::io::Result<_>>();
+        Ok(Self { path: path.to_path_buf(), names: names.map_err(failed)? })
+    }
+}
+
+impl Place for Folder {
+    fn origin(&self) -> String {
+        format!("the folder {}", self.path.display())
+    }
+
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Follows links, for a hub cache consists of links; a broken one does not count.
+    fn has(&self, name: &str) -> bool {
+        self.path.join(name).is_file()
+    }
+
+    fn get(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.path.join(name))
+    }
+}

@@ -1,0 +1,306 @@
+//! Names that become files, and names that do not; with temporary folders and a hub of our own on this machine.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::*;
+
+/// A folder that is removed at the end.
+struct TempDir(PathBuf);
+
+impl TempDir {
+    fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let unique = format!("candlescope-hub-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(unique);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn with(files: &[(&str, &str)]) -> Self {
+        let folder = Self::new();
+        folder.add("", files);
+        folder
+    }
+
+    fn add(&self, under: &str, files: &[(&str, &str)]) {
+        for (name, content) in files {
+            let path = self.0.join(under).join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+    }
+
+    fn name(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const WHOLE: &[(&str, &str)] = &[
+    ("config.json", "{}"),
+    ("model.safetensors", "weights"),
+    ("tokenizer.json", "tokens"),
+    ("tokenizer_config.json", "{}"),
+];
+
+/// Settings that can't reach anything.
+fn offline() -> (HubSettings, TempDir) {
+    let cache = TempDir::new();
+    (HubSettings::offline(&cache.0), cache)
+}
+
+fn error_of(name: &str) -> String {
+    resolve_with(name, None, &offline().0).unwrap_err().to_string()
+}
+
+fn path(file: &FileData) -> &Path {
+    match file {
+        FileData::Path(path) => path,
+        FileData::Bytes { name, .. } => panic!("{name} is bundled"),
+    }
+}
+
+#[test]
+fn a_folder_gives_its_files() {
+    let folder = TempDir::with(WHOLE);
+    let files = resolve_with(&folder.name(), None, &offline().0).unwrap();
+    assert_eq!(files.config.read().unwrap().as_ref(), b"{}");
+    assert_eq!(files.weights, [FileData::from(folder.0.join("model.safetensors"))]);
+    assert_eq!(files.tokenizer.unwrap().read().unwrap().as_ref(), b"tokens");
+    assert!(files.tokenizer_config.is_some());
+    assert!(files.origin.contains(&folder.name()));
+    let error = resolve_with(&folder.name(), Some("v1"), &offline().0).unwrap_err().to_string();
+    assert!(error.contains("no revisions"), "{error}");
+}
+
+#[test]
+fn a_tokenizer_may_be_missing() {
+    let folder = TempDir::with(&WHOLE[..2]);
+    let files = resolve_with(&folder.name(), None, &offline().0).unwrap();
+    assert!(files.tokenizer.is_none() && files.tokenizer_config.is_none());
+}
+
+#[test]
+fn a_missing_folder_says_where_it_looked() {
+    let folder = TempDir::new();
+    let wanted = folder.0.join("nothing-here");
+    let error = error_of(&wanted.display().to_string());
+    assert!(error.contains(&wanted.display().to_string()) && error.contains("config.json"), "{error}");
+    let error = error_of("./no-such-folder");
+    assert!(error.contains("no-such-folder") && error.contains("folder"), "{error}");
+    let error = error_of("~/no-such-folder-of-candlescope");
+    assert!(error.contains("no-such-folder-of-candlescope") && error.contains("not found"), "{error}");
+}
+
+#[test]
+fn a_file_is_not_a_folder() {
+    let folder = TempDir::with(WHOLE);
+    let error = error_of(&folder.0.join("model.safetensors").display().to_string());
+    assert!(error.contains("that is a file"), "{error}");
+}
+
+#[test]
+fn a_folder_without_weights_says_what_is_there() {
+    let folder = TempDir::with(&[("config.json", "{}"), ("pytorch_model.bin", "")]);
+    let error = error_of(&folder.name());
+    assert!(error.contains("pytorch_model.bin") && error.contains("model.safetensors"), "{error}");
+    assert!(error.contains("not supported yet"), "{error}");
+    let folder = TempDir::with(&[("readme.md", "")]);
+    let error = error_of(&folder.name());
+    assert!(error.contains("no config.json") && error.contains("readme.md"), "{error}");
+    assert!(error_of(&TempDir::new().name()).contains("it is empty"));
+}
+
+#[test]
+fn shards_come_from_the_index() {
+    let index = r#"{"metadata": {}, "weight_map": {"b": "model-2.safetensors", "a": "deep/model-1.safetensors",
+                    "c": "model-2.safetensors"}}"#;
+    let folder = TempDir::with(&[("config.json", "{}"), ("model.safetensors.index.json", index)]);
+    let error = error_of(&folder.name());
+    assert!(error.contains("deep/model-1.safetensors") && error.contains("not there"), "{error}");
+
+    folder.add("", &[("model-2.safetensors", ""), ("deep/model-1.safetensors", "")]);
+    let files = resolve_with(&folder.name(), None, &offline().0).unwrap();
+    let expected = ["deep/model-1.safetensors", "model-2.safetensors"].map(|name| folder.0.join(name));
+    assert_eq!(files.weights.iter().map(path).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn an_index_can_not_lead_out_of_the_folder() {
+    for (index, expected) in [
+        (r#"{"weight_map": {"a": "../secret"}}"#, "../secret"),
+        (r#"{"weight_map": {"a": "/etc/passwd"}}"#, "/etc/passwd"),
+        (r#"{"weight_map": {"a": 3}}"#, "tensor 'a'"),
+        (r#"{"weight_map": {}}"#, "empty"),
+        ("{}", "weight_map"),
+        ("{", "index of shards"),
+    ] {
+        let folder = TempDir::with(&[("config.json", "{}"), ("model.safetensors.index.json", index)]);
+        let error = error_of(&folder.name());
+        assert!(error.contains(expected) && error.contains("model.safetensors.index.json"), "{error}");
+    }
+}
+
+#[test]
+fn unknown_names_get_suggestions() {
+    let (settings, cache) = offline();
+    match resolve_with("gtp2-small", None, &settings).unwrap_err() {
+        Error::UnknownModel { name, looked, near } => {
+            assert_eq!(name, "gtp2-small");
+            assert_eq!(near.first().map(String::as_str), Some("gpt2-small"));
+            assert!(looked.contains(&cache.name()) && looked.contains("HF_HUB_OFFLINE"), "{looked}");
+        }
+        other => panic!("{other}"),
+    }
+    assert!(error_of("gtp2").contains("'gpt2'"));
+    for name in ["", "a/b/c", "what is this", "x/../../y", "owner/.."] {
+        let error = error_of(name);
+        assert!(error.contains("can't be a name on the hub"), "{name}: {error}");
+    }
+    for revision in ["../x", "", "a b", "-x"] {
+        let error = resolve_with("gpt2", Some(revision), &settings).unwrap_err().to_string();
+        assert!(error.contains("can't be a revision"), "{error}");
+    }
+}
+
+#[test]
+fn an_alias_offline_names_its_repository() {
+    let error = error_of("gpt2-small");
+    assert!(error.contains("openai-community/gpt2") && error.contains("bundled"), "{error}");
+}
+
+#[test]
+fn the_cache_is_used_offline() {
+    let (settings, cache) = offline();
+    cache.add("models--openai-community--gpt2/snapshots/abc", WHOLE);
+    cache.add("models--openai-community--gpt2/refs", &[("main", "abc")]);
+    for name in ["gpt2", "gpt2-small", "openai-community/gpt2"] {
+        let files = resolve_with(name, None, &settings).unwrap();
+        assert_eq!(files.name, name);
+        assert!(path(&files.weights[0]).starts_with(&cache.0));
+    }
+    assert!(resolve_with("gpt2", Some("abc"), &settings).is_ok());
+    assert!(resolve_with("gpt2", Some("other"), &settings).is_err());
+}
+
+#[test]
+fn the_cache_of_the_time_before_owners_is_used_too() {
+    let (settings, cache) = offline();
+    cache.add("models--openai-community--gpt2/snapshots/abc", &WHOLE[..1]);
+    cache.add("models--openai-community--gpt2/refs", &[("main", "abc")]);
+    let error = resolve_with("gpt2", None, &settings).unwrap_err().to_string();
+    assert!(error.contains("no weights") && error.contains("HF_HUB_OFFLINE"), "{error}");
+    cache.add("models--gpt2/snapshots/def", WHOLE);
+    cache.add("models--gpt2/refs", &[("main", "def")]);
+    assert!(path(&resolve_with("gpt2", None, &settings).unwrap().config).ends_with("def/config.json"));
+}
+
+/// What the hub of our own was asked for: "path | authorization".
+type Log = Arc<Mutex<Vec<String>>>;
+
+/// A hub on this machine with one repository, `me/model` at `main`; everything else is unknown to it.
+fn own_hub(files: &'static [(&'static str, &'static str)]) -> (String, Log) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let log = Log::default();
+    let seen = log.clone();
+    std::thread::spawn(move || {
+        let siblings: Vec<String> = files.iter().map(|(name, _)| format!(r#"{{"rfilename": "{name}"}}"#)).collect();
+        let info = format!(r#"{{"sha": "abc", "siblings": [{}]}}"#, siblings.join(","));
+        let mut answers = HashMap::from([("/api/models/me/model/revision/main".to_string(), info)]);
+        for (name, content) in files {
+            answers.insert(format!("/me/model/resolve/main/{name}"), content.to_string());
+        }
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines: Vec<String> =
+                BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            let url = lines.first().and_then(|line| line.split(' ').nth(1)).unwrap_or_default().to_string();
+            let header = |name: &str| {
+                let line = lines.iter().find(|line| line.to_lowercase().starts_with(name));
+                line.and_then(|line| line.split_once(": ")).map(|(_, value)| value.to_string())
+            };
+            seen.lock().unwrap().push(format!("{url} | {}", header("authorization").unwrap_or_default()));
+            let answer = match answers.get(&url) {
+                None => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_string(),
+                Some(body) => {
+                    let part = if header("range").as_deref() == Some("bytes=0-0") { &body[..1] } else { body };
+                    format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nContent-Range: bytes 0-0/{}\r\nETag: \"{:x}\"\r\n\
+                         X-Repo-Commit: abc\r\nConnection: close\r\n\r\n{part}",
+                        part.len(),
+                        body.len(),
+                        url.len(),
+                    )
+                }
+            };
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    (endpoint, log)
+}
+
+#[test]
+fn a_download_fills_the_cache_and_is_not_repeated() {
+    let (endpoint, log) = own_hub(WHOLE);
+    let cache = TempDir::new();
+    let online = HubSettings {
+        cache: cache.0.clone(),
+        endpoint: Some(endpoint),
+        token: Some("secret".to_string()),
+        offline: false,
+    };
+    let files = resolve_with("me/model", None, &online).unwrap();
+    assert_eq!(files.weights[0].read().unwrap().as_ref(), b"weights");
+    assert_eq!(files.tokenizer.unwrap().read().unwrap().as_ref(), b"tokens");
+    let asked = log.lock().unwrap().clone();
+    assert_eq!(asked[0], "/api/models/me/model/revision/main | Bearer secret");
+
+    resolve_with("me/model", None, &online).unwrap();
+    assert_eq!(log.lock().unwrap().len(), asked.len(), "the cache had it all");
+    resolve_with("me/model", None, &HubSettings::offline(&cache.0)).unwrap();
+
+    match resolve_with("me/mode", None, &online).unwrap_err() {
+        Error::UnknownModel { looked, .. } => {
+            assert!(looked.contains("404") && looked.contains("HF_TOKEN"), "{looked}")
+        }
+        other => panic!("{other}"),
+    }
+    let error = resolve_with("me/model", Some("v2"), &online).unwrap_err().to_string();
+    assert!(error.contains("revision v2") && !error.contains("secret"), "{error}");
+}
+
+#[test]
+fn a_repository_without_safetensors_says_what_it_has() {
+    let (endpoint, _) = own_hub(&[("config.json", "{}"), ("pytorch_model.bin", "x")]);
+    let cache = TempDir::new();
+    let settings = HubSettings { cache: cache.0.clone(), endpoint: Some(endpoint), token: None, offline: false };
+    let error = resolve_with("me/model", None, &settings).unwrap_err().to_string();
+    assert!(error.contains("pytorch_model.bin") && error.contains("me/model"), "{error}");
+}
+
+#[test]
+fn a_hub_that_does_not_answer_is_a_sentence() {
+    // A port that was free a moment ago, and that nothing listens at.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let cache = TempDir::new();
+    let mut settings = HubSettings::offline(&cache.0);
+    settings.offline = false;
+    settings.endpoint = Some(format!("http://127.0.0.1:{port}"));
+    let error = resolve_with("gpt2", None, &settings).unwrap_err().to_string();
+    assert!(error.contains("openai-community/gpt2") && error.contains(&cache.name()), "{error}");
+    assert!(error.contains("HF_HUB_OFFLINE") && error.contains("folder"), "{error}");
+    settings.endpoint = Some("nonsense".to_string());
+    let error = resolve_with("gpt2", None, &settings).unwrap_err().to_string();
+    assert!(error.contains("HF_ENDPOINT"), "{error}");
+}

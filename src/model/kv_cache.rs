@@ -1,0 +1,98 @@
+//! Keys and values of the tokens that a model has seen, so that generation computes only new ones.
+
+use candle_core::Tensor;
+
+use crate::{Error, Result};
+
+/// Keys (after rotary positions) and values of every layer, and which of their positions are padding.
+#[derive(Clone, Debug)]
+pub struct KvCache {
+    pub(super) layers: Vec<LayerCache>,
+    /// Per row, whether each position is a real token; none as long as all are.
+    pub(super) real: Option<Vec<Vec<bool>>>,
+}
+
+/// One layer's keys and values, [batch, pos, kv_head, d_head] each.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LayerCache {
+    keys_values: Option<(Tensor, Tensor)>,
+}
+
+impl KvCache {
+    /// An empty cache for a model of `n_layers` layers.
+    pub fn new(n_layers: usize) -> Self {
+        Self { layers: vec![LayerCache::default(); n_layers], real: None }
+    }
+
+    /// How many positions it holds.
+    pub fn len(&self) -> usize {
+        self.layers.first().and_then(|layer| layer.keys_values.as_ref()).map_or(0, |(k, _)| k.dims()[1])
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The batch that it holds; none while it is empty.
+    pub fn batch(&self) -> Option<usize> {
+        self.layers.first().and_then(|layer| layer.keys_values.as_ref()).map(|(k, _)| k.dims()[0])
+    }
+
+    /// How many real tokens each row holds, which is the position of the next one.
+    pub(super) fn real_lengths(&self, batch: usize) -> Vec<usize> {
+        match &self.real {
+            Some(real) => real.iter().map(|row| row.iter().filter(|real| **real).count()).collect(),
+            None => vec![self.len(); batch],
+        }
+    }
+
+    /// Notes which of `new` more positions are real and gives the marks of all positions, none if all are real.
+    pub(super) fn extend_real(
+        &mut self,
+        mask: Option<&[Vec<bool>]>,
+        batch: usize,
+        new: usize,
+    ) -> Option<Vec<Vec<bool>>> {
+        if self.real.is_none() && mask.is_none() {
+            return None;
+        }
+        let past = self.len();
+        let mut real = self.real.take().unwrap_or_else(|| vec![vec![true; past]; batch]);
+        for (row, marks) in real.iter_mut().enumerate() {
+            match mask.and_then(|mask| mask.get(row)) {
+                Some(mask) => marks.extend(mask),
+                None => marks.extend(std::iter::repeat_n(true, new)),
+            }
+        }
+        self.real = Some(real.clone());
+        Some(real)
+    }
+
+    pub(super) fn check(&self, n_layers: usize, batch: usize) -> Result<()> {
+        if self.layers.len() != n_layers {
+            return Err(Error::msg(format!(
+                "the key-value cache was made for {} layers, and this model has {n_layers}",
+                self.layers.len()
+            )));
+        }
+        match self.batch() {
+            Some(held) if held != batch => {
+                Err(Error::msg(format!("the key-value cache holds {held} rows, and the input has {batch}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl LayerCache {
+    /// Adds new keys and values and gives all of them.
+    pub(super) fn append(&mut self, k: &Tensor, v: &Tensor) -> Result<(Tensor, Tensor)> {
+        let all = match self.keys_values.take() {
+            Some((past_k, past_v)) => (Tensor::cat(&[&past_k, k], 1)?, Tensor::cat(&[&past_v, v], 1)?),
+            None => (k.clone(), v.clone()),
+        };
+        self.keys_values = Some(all.clone());
+        Ok(all)
+    }
+}

@@ -1,0 +1,45 @@
+//! Products of activations with weights.
+
+use candle_core::Tensor;
+
+use crate::Result;
+
+/// x [.., in] times w [in, out], plus b [out] if there is one.
+pub(super) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    let (d_in, d_out) = w.dims2()?;
+    let mut dims = x.dims().to_vec();
+    // One tall product instead of a batch of small ones.
+    let y = x.reshape(((), d_in))?.matmul(w)?;
+    let y = match b {
+        Some(b) => y.broadcast_add(b)?,
+        None => y,
+    };
+    if let Some(last) = dims.last_mut() {
+        *last = d_out;
+    }
+    Ok(y.reshape(dims)?)
+}
+
+/// x [batch, pos, d_model] times w [heads, d_model, d_head], plus b [heads, d_head]: [batch, pos, heads, d_head].
+///
+/// An x with a head axis, [batch, pos, heads, d_model], gives each head its own input.
+pub(super) fn per_head(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    let (heads, d_model, d_head) = w.dims3()?;
+    if let [batch, pos, _, _] = x.dims()[..] {
+        let y = x.transpose(1, 2)?.contiguous()?.broadcast_matmul(w)?.transpose(1, 2)?.contiguous()?;
+        return match b {
+            Some(b) => Ok(y.broadcast_add(b)?),
+            None => Ok(y.reshape((batch, pos, heads, d_head))?),
+        };
+    }
+    // Free of copies when the memory is laid out [d_model, heads, d_head], as `for_reading` lays it out.
+    let w = w.transpose(0, 1)?.reshape((d_model, heads * d_head))?;
+    let b = b.map(|b| b.flatten_all()).transpose()?;
+    let (batch, pos, _) = x.dims3()?;
+    Ok(linear(x, &w, b.as_ref())?.reshape((batch, pos, heads, d_head))?)
+}
+
+/// The same [heads, d_model, d_head] weight, laid out in memory as [d_model, heads, d_head].
+pub(super) fn for_reading(w: &Tensor) -> Result<Tensor> {
+    Ok(w.transpose(0, 1)?.contiguous()?.transpose(0, 1)?)
+}

@@ -1,0 +1,137 @@
+//! From a name to a model.
+
+use candle_core::{DType, Device};
+
+use super::{HookedTransformer, ModelConfig};
+use crate::families;
+use crate::hub::{self, ModelFiles};
+use crate::tokens::Tokenizer;
+use crate::weights::{Processing, WeightSource};
+use crate::{Error, Result};
+
+/// How a model is loaded.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Weight processing; all of TransformerLens' steps by default.
+    pub processing: Processing,
+    /// The type of weights and activations; float32 by default.
+    pub dtype: DType,
+    /// Where the weights go; the CPU by default.
+    pub device: Device,
+    /// A branch, tag or commit of a hub repository.
+    pub revision: Option<String>,
+    /// Overrides the family's default.
+    pub default_prepend_bos: Option<bool>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            processing: Processing::default(),
+            dtype: DType::F32,
+            device: Device::Cpu,
+            revision: None,
+            default_prepend_bos: None,
+        }
+    }
+}
+
+impl LoadOptions {
+    /// Processed float32 weights on the CPU.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Weights as the file has them.
+    pub fn raw(mut self) -> Self {
+        self.processing = Processing::none();
+        self
+    }
+
+    /// Exactly these processing steps.
+    pub fn processing(mut self, processing: Processing) -> Self {
+        self.processing = processing;
+        self
+    }
+
+    /// Another type of weights and activations.
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.dtype = dtype;
+        self
+    }
+
+    /// Another device.
+    pub fn device(mut self, device: &Device) -> Self {
+        self.device = device.clone();
+        self
+    }
+
+    /// A branch, tag or commit of a hub repository.
+    pub fn revision(mut self, revision: impl Into<String>) -> Self {
+        self.revision = Some(revision.into());
+        self
+    }
+
+    /// Whether texts get the beginning-of-sequence token by default, instead of what the family does.
+    pub fn default_prepend_bos(mut self, prepend: bool) -> Self {
+        self.default_prepend_bos = Some(prepend);
+        self
+    }
+}
+
+impl HookedTransformer {
+    /// Loads a model with processed weights: a bundled model's name, a local folder, or a name on the Hugging Face hub.
+    ///
+    /// A folder needs `config.json` and `model.safetensors` (or shards with their index), and `tokenizer.json` for
+    /// texts. The hub's cache is used where it has the files; `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE` are honoured.
+    ///
+    /// ```
+    /// use candlescope::prelude::*;
+    /// let model = HookedTransformer::from_pretrained("tiny")?;
+    /// println!("loss {:.3}", model.loss("John gave a book to Mary.")?);
+    /// let error = HookedTransformer::from_pretrained("no-such-folder/model").unwrap_err();
+    /// # Ok::<(), candlescope::Error>(())
+    /// ```
+    pub fn from_pretrained(name: &str) -> Result<Self> {
+        Self::from_pretrained_with(name, &LoadOptions::default())
+    }
+
+    /// As [`from_pretrained`](Self::from_pretrained), with the weights as the file has them.
+    pub fn from_pretrained_no_processing(name: &str) -> Result<Self> {
+        Self::from_pretrained_with(name, &LoadOptions::new().raw())
+    }
+
+    /// As [`from_pretrained`](Self::from_pretrained), with options.
+    pub fn from_pretrained_with(name: &str, options: &LoadOptions) -> Result<Self> {
+        Self::from_files(&hub::resolve(name, options.revision.as_deref())?, options)
+    }
+
+    /// A model from its files.
+    pub fn from_files(files: &ModelFiles, options: &LoadOptions) -> Result<Self> {
+        let json = families::ConfigJson::parse(&files.config.read()?, &files.config.label())?;
+        let family = families::find(&json)?;
+        let mut cfg = (family.config)(&json)?;
+        cfg.model_name = files.name.clone();
+        if let Some(prepend_bos) = options.default_prepend_bos {
+            cfg.default_prepend_bos = prepend_bos;
+        }
+        let source = WeightSource::open(&files.weights, &files.origin, options.dtype, &options.device)?;
+        let weights = options.processing.apply((family.weights)(&cfg, source)?, &cfg)?;
+        let tokenizer = tokenizer(files, &cfg);
+        let model = Self::from_weights(cfg, weights)?;
+        match tokenizer {
+            Ok(tokenizer) => Ok(model.with_tokenizer(tokenizer)),
+            Err(Error::NoTokenizer { why }) => Ok(model.without_tokenizer_because(why)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The files' tokenizer, or GPT-2's own where a GPT-2 came without one.
+fn tokenizer(files: &ModelFiles, cfg: &ModelConfig) -> Result<Tokenizer> {
+    match &files.tokenizer {
+        Some(tokenizer) => Tokenizer::from_files(tokenizer, files.tokenizer_config.clone()),
+        None if cfg.model_type == "gpt2" && cfg.d_vocab == 50257 => Tokenizer::gpt2(),
+        None => Err(Error::NoTokenizer { why: format!("there is no tokenizer.json in {}", files.origin) }),
+    }
+}

@@ -1,0 +1,60 @@
+//! Which keys a query may look at.
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::Result;
+
+/// The additive masks of one run: 0 where a query may look, -inf where it may not.
+pub(super) struct Masks {
+    queries: usize,
+    keys: usize,
+    /// Real tokens among all keys, per row; none if all are real.
+    real: Option<Vec<Vec<bool>>>,
+    device: Device,
+    dtype: DType,
+    made: Vec<(Option<usize>, Tensor)>,
+}
+
+impl Masks {
+    /// For `queries` at the end of `keys`; `real` marks the keys that are not padding, [batch][keys].
+    pub(super) fn new(
+        queries: usize,
+        keys: usize,
+        real: Option<Vec<Vec<bool>>>,
+        dtype: DType,
+        device: &Device,
+    ) -> Self {
+        Self { queries, keys, real, device: device.clone(), dtype, made: Vec::new() }
+    }
+
+    /// Whether a row may have no key to look at, so that its softmax is not a number.
+    pub(super) fn may_be_empty(&self) -> bool {
+        self.real.is_some()
+    }
+
+    /// The causal mask with this window, [1 or batch, 1, query, key]; made once for all layers that share it.
+    pub(super) fn causal(&mut self, window: Option<usize>) -> Result<Tensor> {
+        // A window that reaches back to the first key hides nothing.
+        let window = window.filter(|w| *w < self.keys);
+        if let Some((_, mask)) = self.made.iter().find(|(made, _)| *made == window) {
+            return Ok(mask.clone());
+        }
+        let offset = self.keys - self.queries;
+        let visible = |query: usize, key: usize| {
+            let query = query + offset;
+            key <= query && window.is_none_or(|w| query - key < w)
+        };
+        let batch = self.real.as_ref().map_or(1, Vec::len);
+        let mut mask = Vec::with_capacity(batch * self.queries * self.keys);
+        for row in 0..batch {
+            let real = |key: usize| self.real.as_ref().is_none_or(|real| real[row][key]);
+            for query in 0..self.queries {
+                let value = |key| if visible(query, key) && real(key) { 0f32 } else { f32::NEG_INFINITY };
+                mask.extend((0..self.keys).map(value));
+            }
+        }
+        let mask = Tensor::from_vec(mask, (batch, 1, self.queries, self.keys), &self.device)?.to_dtype(self.dtype)?;
+        self.made.push((window, mask.clone()));
+        Ok(mask)
+    }
+}

@@ -1,0 +1,233 @@
+//! The instrumented forward pass, put together from parts that a [`ModelConfig`] selects.
+
+mod activations;
+mod attention;
+mod block;
+mod config;
+mod generate;
+mod input;
+mod kv_cache;
+mod linear;
+mod load;
+mod loss;
+mod mask;
+mod mlp;
+mod norm;
+mod parameters;
+mod rotary;
+mod run;
+
+use std::fmt;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::hooks::{HookPoint, PointInfo};
+use crate::tokens::{Occurrence, Text, TokenInput, TokenOptions, TokenRef, Tokenizer, Tokens};
+use crate::weights::Weights;
+use crate::{Error, Result};
+use block::Block;
+use norm::Norm;
+use rotary::RotaryTable;
+
+pub use activations::Activation;
+pub use config::{ModelConfig, Normalization, Positions, RopeScaling, Rotary};
+pub use generate::{GenerateOptions, Generation};
+pub use input::Input;
+pub use kv_cache::KvCache;
+pub use load::LoadOptions;
+pub use loss::{log_probs_of_next, next_token_loss};
+pub use run::{Logits, RunOptions, RunOutput};
+
+/// A transformer whose every activation can be read and changed.
+///
+/// Cheap to clone: clones share the weights.
+///
+/// ```
+/// use candlescope::prelude::*;
+/// # fn main() -> candlescope::Result<()> {
+/// let model = HookedTransformer::from_pretrained("tiny")?;
+/// let (logits, cache) = model.run_with_cache("John gave a book to Mary.")?;
+/// assert_eq!(cache.get(pattern(0))?.dims().len(), 4);
+/// # let _ = logits; Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct HookedTransformer {
+    inner: Arc<Inner>,
+}
+
+#[derive(Clone)]
+struct Inner {
+    cfg: ModelConfig,
+    w_e: Tensor,
+    w_pos: Option<Tensor>,
+    blocks: Vec<Block>,
+    ln_final: Norm,
+    w_u: Tensor,
+    b_u: Option<Tensor>,
+    rotary: Option<RotaryTable>,
+    hook_embed: HookPoint,
+    hook_pos_embed: HookPoint,
+    hook_unembed_in: HookPoint,
+    hook_unembed_out: HookPoint,
+    tokenizer: Option<Tokenizer>,
+    no_tokenizer: String,
+    norms_folded: bool,
+    points: Vec<PointInfo>,
+}
+
+impl HookedTransformer {
+    /// A model of these parts and weights, without a tokenizer.
+    ///
+    /// The weights may be candle variables; gradients then flow to them.
+    pub fn from_weights(cfg: ModelConfig, weights: Weights) -> Result<Self> {
+        if weights.blocks.len() != cfg.n_layers || cfg.windows.len() != cfg.n_layers {
+            return Err(Error::msg(format!(
+                "the configuration has {} layers and {} attention windows, and the weights have {} blocks",
+                cfg.n_layers,
+                cfg.windows.len(),
+                weights.blocks.len()
+            )));
+        }
+        let device = weights.w_e.device().clone();
+        let rotary = match &cfg.positions {
+            Positions::Rotary(rotary) => Some(RotaryTable::new(rotary, cfg.n_ctx, &device)?),
+            Positions::Learned => None,
+        };
+        let norms_folded = weights.ln_final.w.is_none();
+        let blocks = weights.blocks.into_iter().enumerate();
+        let blocks = blocks.map(|(layer, block)| Block::new(layer, block, &cfg)).collect::<Result<Vec<_>>>()?;
+        let mut inner = Inner {
+            w_e: weights.w_e,
+            w_pos: weights.w_pos,
+            blocks,
+            ln_final: Norm::new("ln_final", weights.ln_final, &cfg),
+            w_u: weights.w_u,
+            b_u: weights.b_u,
+            rotary,
+            hook_embed: HookPoint::new("hook_embed"),
+            hook_pos_embed: HookPoint::new("hook_pos_embed"),
+            hook_unembed_in: HookPoint::new("unembed.hook_in"),
+            hook_unembed_out: HookPoint::new("unembed.hook_out"),
+            tokenizer: None,
+            no_tokenizer: "it was made from weights alone".to_string(),
+            norms_folded,
+            points: Vec::new(),
+            cfg,
+        };
+        inner.points = inner.list_points();
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The same model with this tokenizer.
+    pub fn with_tokenizer(self, tokenizer: Tokenizer) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.inner);
+        inner.tokenizer = Some(tokenizer.with_default_prepend_bos(inner.cfg.default_prepend_bos));
+        Self { inner: Arc::new(inner) }
+    }
+
+    fn without_tokenizer_because(self, why: String) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.inner);
+        inner.no_tokenizer = why;
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Its sizes and switches.
+    pub fn cfg(&self) -> &ModelConfig {
+        &self.inner.cfg
+    }
+
+    /// Where its weights are.
+    pub fn device(&self) -> &Device {
+        self.inner.w_e.device()
+    }
+
+    /// The type of its weights and activations.
+    pub fn dtype(&self) -> DType {
+        self.inner.w_e.dtype()
+    }
+
+    /// Its tokenizer; an error that says why if it has none.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.inner.tokenizer.as_ref().ok_or_else(|| Error::NoTokenizer { why: self.inner.no_tokenizer.clone() })
+    }
+
+    /// Every hook point that TransformerLens has for such a model, in the order in which they fire, with shapes.
+    pub fn hook_points(&self) -> &[PointInfo] {
+        &self.inner.points
+    }
+
+    /// Whether the norms' weights were folded away (weight processing).
+    pub fn norms_folded(&self) -> bool {
+        self.inner.norms_folded
+    }
+
+    /// Whether `other` is this very model: the same loaded weights.
+    pub fn is(&self, other: &HookedTransformer) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Token ids of a text or texts; BOS in front if that is the model's default.
+    pub fn to_tokens(&self, text: impl Into<Text>) -> Result<Tokens> {
+        self.tokenizer()?.to_tokens(text)
+    }
+
+    /// The pieces that a text is split into, BOS included where it is the default.
+    pub fn to_str_tokens(&self, text: impl Into<Text>) -> Result<Vec<String>> {
+        self.tokenizer()?.to_str_tokens(text)
+    }
+
+    /// The id of a text that is a single token; an error that shows the pieces if it is not.
+    pub fn to_single_token(&self, text: &str) -> Result<u32> {
+        self.tokenizer()?.to_single_token(text)
+    }
+
+    /// The text of one token.
+    pub fn to_single_str_token(&self, id: u32) -> Result<String> {
+        self.tokenizer()?.to_single_str_token(id)
+    }
+
+    /// Where a token stands in a text or in tokens: its first or last position, counting BOS where it is the default.
+    pub fn get_token_position(
+        &self,
+        token: impl Into<TokenRef>,
+        input: impl Into<TokenInput>,
+        occurrence: Occurrence,
+    ) -> Result<usize> {
+        self.tokenizer()?.get_token_position(token, input, occurrence, &TokenOptions::default())
+    }
+
+    /// The text of token ids.
+    pub fn to_string(&self, ids: &[u32]) -> Result<String> {
+        self.tokenizer()?.to_string(ids)
+    }
+}
+
+impl Inner {
+    fn list_points(&self) -> Vec<PointInfo> {
+        let stream = "[batch, pos, d_model]";
+        let mut points = vec![
+            PointInfo::always(&self.hook_embed, stream),
+            match self.w_pos {
+                Some(_) => PointInfo::always(&self.hook_pos_embed, stream),
+                None => PointInfo::never("hook_pos_embed", "the model's positions are rotary, not learned vectors"),
+            },
+        ];
+        points.extend(self.blocks.iter().flat_map(Block::hook_points));
+        points.extend(self.ln_final.hook_points());
+        points.push(PointInfo::on_request(&self.hook_unembed_in, stream));
+        points.push(PointInfo::on_request(&self.hook_unembed_out, "[batch, pos, d_vocab]"));
+        points
+    }
+}
+
+impl fmt::Debug for HookedTransformer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cfg = self.cfg();
+        write!(
+            f,
+            "HookedTransformer({}: {} layers, {} heads, d_model {}, d_vocab {})",
+            cfg.model_name, cfg.n_layers, cfg.n_heads, cfg.d_model, cfg.d_vocab
+        )
+    }
+}

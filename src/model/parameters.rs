@@ -1,0 +1,143 @@
+//! The weights of a model, by TransformerLens' names, and stacked over layers.
+
+use candle_core::Tensor;
+
+use super::HookedTransformer;
+use super::block::Block;
+use crate::analysis::FactoredMatrix;
+use crate::weights::{BlockWeights, Weights};
+use crate::{Error, Result};
+
+impl HookedTransformer {
+    /// All weights, as the model uses them.
+    pub fn weights(&self) -> Weights {
+        let block = |block: &Block| BlockWeights {
+            ln1: block.ln1.weights().clone(),
+            attn: block.attn.weights().clone(),
+            ln2: block.ln2.weights().clone(),
+            mlp: block.mlp.weights().clone(),
+        };
+        Weights {
+            w_e: self.inner.w_e.clone(),
+            w_pos: self.inner.w_pos.clone(),
+            blocks: self.inner.blocks.iter().map(block).collect(),
+            ln_final: self.inner.ln_final.weights().clone(),
+            w_u: self.inner.w_u.clone(),
+            b_u: self.inner.b_u.clone(),
+        }
+    }
+
+    /// Every parameter with TransformerLens' name (`blocks.0.attn.W_Q`), in the order of the forward pass.
+    pub fn named_parameters(&self) -> Vec<(String, Tensor)> {
+        self.weights().named()
+    }
+
+    /// How many numbers its weights are; tied tensors count once for each use.
+    pub fn n_params(&self) -> usize {
+        self.named_parameters().iter().map(|(_, tensor)| tensor.elem_count()).sum()
+    }
+
+    /// Embedding, [d_vocab, d_model].
+    pub fn w_e(&self) -> &Tensor {
+        &self.inner.w_e
+    }
+
+    /// Learned positions, [n_ctx, d_model]; none for rotary models.
+    pub fn w_pos(&self) -> Option<&Tensor> {
+        self.inner.w_pos.as_ref()
+    }
+
+    /// Unembedding, [d_model, d_vocab].
+    pub fn w_u(&self) -> &Tensor {
+        &self.inner.w_u
+    }
+
+    /// Unembedding bias, [d_vocab]; zero where there is none.
+    pub fn b_u(&self) -> Result<Tensor> {
+        match &self.inner.b_u {
+            Some(b_u) => Ok(b_u.clone()),
+            None => Ok(Tensor::zeros(self.cfg().d_vocab, self.dtype(), self.device())?),
+        }
+    }
+
+    /// W_Q of every layer, [n_layers, n_heads, d_model, d_head].
+    pub fn w_q(&self) -> Result<Tensor> {
+        self.stack(|block| Ok(block.attn.weights().w_q.clone()))
+    }
+
+    /// W_K of every layer, [n_layers, n_heads, d_model, d_head]; a shared key head is repeated for each that uses it.
+    pub fn w_k(&self) -> Result<Tensor> {
+        self.stack(|block| self.ungrouped(&block.attn.weights().w_k))
+    }
+
+    /// W_V of every layer, [n_layers, n_heads, d_model, d_head]; a shared value head is repeated for each that uses it.
+    pub fn w_v(&self) -> Result<Tensor> {
+        self.stack(|block| self.ungrouped(&block.attn.weights().w_v))
+    }
+
+    /// W_O of every layer, [n_layers, n_heads, d_head, d_model].
+    pub fn w_o(&self) -> Result<Tensor> {
+        self.stack(|block| Ok(block.attn.weights().w_o.clone()))
+    }
+
+    /// W_in of every layer, [n_layers, d_model, d_mlp].
+    pub fn w_in(&self) -> Result<Tensor> {
+        self.stack(|block| Ok(block.mlp.weights().w_in.clone()))
+    }
+
+    /// W_out of every layer, [n_layers, d_mlp, d_model].
+    pub fn w_out(&self) -> Result<Tensor> {
+        self.stack(|block| Ok(block.mlp.weights().w_out.clone()))
+    }
+
+    /// The QK circuit of every head, W_Q W_Kᵀ, [n_layers, n_heads, d_model, d_model] (Elhage et al. 2021).
+    pub fn qk(&self) -> Result<FactoredMatrix> {
+        FactoredMatrix::new(&self.w_q()?, &self.w_k()?.transpose(2, 3)?)
+    }
+
+    /// The OV circuit of every head, W_V W_O, [n_layers, n_heads, d_model, d_model] (Elhage et al. 2021).
+    pub fn ov(&self) -> Result<FactoredMatrix> {
+        FactoredMatrix::new(&self.w_v()?, &self.w_o()?)
+    }
+
+    /// `L0H0`, `L0H1` and so on, for all heads.
+    pub fn all_head_labels(&self) -> Vec<String> {
+        let cfg = self.cfg();
+        let layer = |layer| (0..cfg.n_heads).map(move |head| format!("L{layer}H{head}"));
+        (0..cfg.n_layers).flat_map(layer).collect()
+    }
+
+    /// The direction in the residual stream that raises a token's logit, W_U's column, [d_model].
+    pub fn residual_direction(&self, token: u32) -> Result<Tensor> {
+        let d_vocab = self.cfg().d_vocab;
+        if token as usize >= d_vocab {
+            return Err(Error::TokenOutOfRange { id: token, position: 0, d_vocab });
+        }
+        Ok(self.inner.w_u.narrow(1, token as usize, 1)?.squeeze(1)?.contiguous()?)
+    }
+
+    /// What each head of a layer writes, [batch, pos, head, d_model], from its z [batch, pos, head, d_head].
+    pub(crate) fn head_results(&self, layer: usize, z: &Tensor) -> Result<Tensor> {
+        match self.inner.blocks.get(layer) {
+            Some(block) => block.attn.head_results(z),
+            None => Err(Error::msg(format!("there is no layer {layer}: the model has {}", self.cfg().n_layers))),
+        }
+    }
+
+    /// Whether the last norm takes the mean off (a LayerNorm) or only divides (an RMSNorm).
+    pub(crate) fn final_norm_centers(&self) -> bool {
+        self.inner.ln_final.centers()
+    }
+
+    fn stack(&self, weight: impl Fn(&Block) -> Result<Tensor>) -> Result<Tensor> {
+        Ok(Tensor::stack(&self.inner.blocks.iter().map(weight).collect::<Result<Vec<_>>>()?, 0)?)
+    }
+
+    /// [G, ..] to [n_heads, ..].
+    fn ungrouped(&self, w: &Tensor) -> Result<Tensor> {
+        let (groups, rows, columns) = w.dims3()?;
+        let share = self.cfg().heads_per_key_value();
+        let repeated = w.unsqueeze(1)?.broadcast_as((groups, share, rows, columns))?;
+        Ok(repeated.reshape((groups * share, rows, columns))?)
+    }
+}

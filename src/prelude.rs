@@ -1,0 +1,19 @@
+//! What a notebook needs: `use candlescope::prelude::*;`
+
+pub use crate::analysis::FactoredMatrix;
+pub use crate::cache::{ActivationCache, AttentionPattern, Stack};
+pub use crate::display::{
+    AttentionView, BarChart, Card, Facets, Heatmap, LineChart, Scatter, Show, Table, TokenBoxes, TopTokens, bars,
+    imshow, line, scatter,
+};
+pub use crate::hooks::points::*;
+pub use crate::hooks::{
+    Activations, HookPoint, HookedModule, Hooks, PointInfo, Selector, Tap, act_name, all, matching,
+};
+pub use crate::model::{
+    GenerateOptions, Generation, HookedTransformer, Input, KvCache, LoadOptions, Logits, ModelConfig, RunOptions,
+    RunOutput,
+};
+pub use crate::tokens::{Occurrence, PaddingSide, TokenOptions, Tokenizer, Tokens};
+pub use crate::weights::Processing;
+pub use candle_core::{D, DType, Device, IndexOp, Tensor};

@@ -1,0 +1,136 @@
+//! Tensors by the names that they have in a file.
+
+use std::path::PathBuf;
+
+use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::near_misses;
+use crate::hub::FileData;
+use crate::{Error, Result};
+
+/// The tensors of a model's files, read as they are asked for, checked, and cast to one type.
+pub struct WeightSource {
+    files: Files,
+    names: Vec<String>,
+    origin: String,
+    prefix: &'static str,
+    dtype: DType,
+    device: Device,
+}
+
+enum Files {
+    Mapped(MmapedSafetensors),
+    Bytes(SliceSafetensors<'static>),
+}
+
+/// A linear layer: y = x w + b.
+pub struct Linear {
+    /// [in, out].
+    pub w: Tensor,
+    /// [out].
+    pub b: Option<Tensor>,
+}
+
+impl WeightSource {
+    /// Opens a model's safetensors files; paths are memory-mapped.
+    pub fn open(files: &[FileData], origin: &str, dtype: DType, device: &Device) -> Result<Self> {
+        let paths: Vec<PathBuf> = files
+            .iter()
+            .filter_map(|file| match file {
+                FileData::Path(path) => Some(path.clone()),
+                FileData::Bytes { .. } => None,
+            })
+            .collect();
+        let (files, names) = match files {
+            [FileData::Bytes { data, .. }] => {
+                let opened = SliceSafetensors::new(data).map_err(|e| not_safetensors(origin, e))?;
+                let names = opened.tensors().into_iter().map(|(name, _)| name).collect();
+                (Files::Bytes(opened), names)
+            }
+            _ => {
+                // SAFETY: the map is only read. As with every memory-mapped file, another process that truncates it
+                // while the model loads would crash this one; the mapping ends when loading does.
+                let opened = unsafe { MmapedSafetensors::multi(&paths) }.map_err(|e| not_safetensors(origin, e))?;
+                let names = opened.tensors().into_iter().map(|(name, _)| name).collect();
+                (Files::Mapped(opened), names)
+            }
+        };
+        Ok(Self { files, names, origin: origin.to_string(), prefix: "", dtype, device: device.clone() })
+    }
+
+    /// Puts `prefix` in front of every name that is asked for from now on, unless the file goes without it (as
+    /// checkpoints saved from the bare model do).
+    pub fn with_optional_prefix(mut self, prefix: &'static str) -> Self {
+        self.prefix = if self.names.iter().any(|name| name.starts_with(prefix)) { prefix } else { "" };
+        self
+    }
+
+    /// Where the tensors come from, for messages.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        let name = self.full_name(name);
+        self.names.iter().any(|own| *own == name)
+    }
+
+    /// The tensor of this name, which must have this shape.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let name = self.full_name(name);
+        if !self.names.contains(&name) {
+            let near = near_misses(&name, self.names.iter().map(String::as_str));
+            return Err(Error::MissingTensor { name, origin: self.origin.clone(), near });
+        }
+        let tensor = match &self.files {
+            Files::Mapped(files) => files.load(&name, &self.device),
+            Files::Bytes(files) => files.load(&name, &self.device),
+        };
+        let tensor = tensor.map_err(|e| Error::msg(format!("{}: the tensor '{name}': {e}", self.origin)))?;
+        if tensor.dims() != shape {
+            let expected = format!("{shape:?} (by the sizes in config.json)");
+            return Err(Error::WrongShape { name, expected, found: tensor.dims().to_vec() });
+        }
+        Ok(tensor.to_dtype(self.dtype)?)
+    }
+
+    /// The tensor of this name if there is one; it must have this shape.
+    pub fn optional(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor>> {
+        if self.has(name) { self.tensor(name, shape).map(Some) } else { Ok(None) }
+    }
+
+    /// `name.weight`, stored [out, in] as torch's `Linear` does, and `name.bias` if there is one.
+    pub fn linear(&self, name: &str, d_in: usize, d_out: usize) -> Result<Linear> {
+        let w = self.tensor(&format!("{name}.weight"), &[d_out, d_in])?.t()?;
+        Ok(Linear { w, b: self.optional(&format!("{name}.bias"), &[d_out])? })
+    }
+
+    /// `name.weight`, stored [in, out] as GPT-2's `Conv1D` does, and `name.bias`.
+    pub fn conv1d(&self, name: &str, d_in: usize, d_out: usize) -> Result<Linear> {
+        let w = self.tensor(&format!("{name}.weight"), &[d_in, d_out])?;
+        Ok(Linear { w, b: self.optional(&format!("{name}.bias"), &[d_out])? })
+    }
+
+    /// `name.weight` and `name.bias`, where they are.
+    pub fn norm(&self, name: &str, width: usize) -> Result<super::NormWeights> {
+        let w = self.tensor(&format!("{name}.weight"), &[width])?;
+        Ok(super::NormWeights { w: Some(w), b: self.optional(&format!("{name}.bias"), &[width])? })
+    }
+
+    fn full_name(&self, name: &str) -> String {
+        // The head stands outside of the prefixed module in every family.
+        if name.starts_with("lm_head") || name.starts_with("embed_out") {
+            name.to_string()
+        } else {
+            format!("{}{name}", self.prefix)
+        }
+    }
+}
+
+fn not_safetensors(origin: &str, error: candle_core::Error) -> Error {
+    Error::msg(format!(
+        "the weights of {origin} can't be read as safetensors: {error}; the file may be truncated, so download or copy it again"
+    ))
+}

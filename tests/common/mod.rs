@@ -1,0 +1,24 @@
+//! What the integration tests share.
+
+use std::path::PathBuf;
+
+use candlescope::prelude::*;
+
+/// The folder of a tiny model with random weights.
+pub fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// That model, with processed weights.
+#[allow(dead_code)]
+pub fn model(name: &str) -> HookedTransformer {
+    HookedTransformer::from_pretrained(&fixture(name).to_string_lossy()).unwrap()
+}
+
+/// The largest difference of two tensors of one shape.
+#[allow(dead_code)]
+pub fn max_difference(a: &Tensor, b: &Tensor) -> f32 {
+    assert_eq!(a.dims(), b.dims());
+    let difference = (a.to_dtype(DType::F32).unwrap() - b.to_dtype(DType::F32).unwrap()).unwrap();
+    difference.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+}
