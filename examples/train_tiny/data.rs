@@ -5,7 +5,8 @@ use std::error::Error;
 use tokenizers::Tokenizer;
 
 use crate::rng::Rng;
-use crate::{bpe, text};
+use crate::text::{self, Split};
+use crate::bpe;
 
 /// One step's rows, all of one length: `inputs` [rows * pos], for each the token that follows, and what its loss weighs.
 pub struct Batch {
@@ -15,8 +16,10 @@ pub struct Batch {
     pub weights: Vec<f32>,
 }
 
-/// Share of the rows that are random tokens: in the first part of the training, and later.
-const RANDOM_ROWS: [f64; 2] = [0.5, 0.33];
+/// Shares of the rows that are random tokens, and that are indirect objects alone: in the first part of the training, and
+/// later. The rest are documents of every kind.
+const RANDOM_ROWS: [f64; 2] = [0.5, 0.25];
+const INDIRECT_OBJECT_ROWS: [f64; 2] = [0.15, 0.35];
 const SHORTEST_BLOCK: usize = 4;
 const LONGEST_BLOCK: usize = 64;
 /// What the loss on a random token weighs when it comes for the first time: it can't be known, and is mostly noise.
@@ -38,30 +41,44 @@ pub fn batch(
         u if u < 0.90 => n_ctx / 2,
         _ => n_ctx,
     };
-    let random_rows = RANDOM_ROWS[usize::from(!first_part)];
+    let part = usize::from(!first_part);
     let rows = (n_tokens / pos).max(1);
     let mut batch = Batch { rows, inputs: Vec::new(), targets: Vec::new(), weights: Vec::new() };
     for _ in 0..rows {
-        let random = rng.chance(random_rows);
+        let kind = rng.uniform();
+        let random = kind < RANDOM_ROWS[part];
         let row = if random {
             random_row(tokenizer, &mut rng, pos + 1)?
+        } else if kind < RANDOM_ROWS[part] + INDIRECT_OBJECT_ROWS[part] {
+            packed_row(tokenizer, &mut rng, pos + 1, |rng| text::indirect_object(rng, Split::Train).text())?
         } else {
             text_row(tokenizer, &mut rng, pos + 1)?
         };
         batch.inputs.extend(&row[..pos]);
         batch.targets.extend(&row[1..]);
-        batch.weights.extend((1..=pos).map(|i| if random && !row[..i].contains(&row[i]) { NEW_RANDOM_TOKEN } else { 1.0 }));
+        batch
+            .weights
+            .extend((1..=pos).map(|i| if random && !row[..i].contains(&row[i]) { NEW_RANDOM_TOKEN } else { 1.0 }));
     }
     Ok(batch)
 }
 
 /// Documents one after the other, each begun by the special token, cut at `length`.
 pub fn text_row(tokenizer: &Tokenizer, rng: &mut Rng, length: usize) -> Result<Vec<u32>, Box<dyn Error>> {
+    packed_row(tokenizer, rng, length, text::document)
+}
+
+fn packed_row(
+    tokenizer: &Tokenizer,
+    rng: &mut Rng,
+    length: usize,
+    document: impl Fn(&mut Rng) -> String,
+) -> Result<Vec<u32>, Box<dyn Error>> {
     let bos = bpe::id(tokenizer, bpe::BOS)?;
     let mut row = Vec::new();
     while row.len() < length {
         row.push(bos);
-        row.extend(bpe::ids(tokenizer, &text::document(rng))?);
+        row.extend(bpe::ids(tokenizer, &document(rng))?);
     }
     row.truncate(length);
     Ok(row)

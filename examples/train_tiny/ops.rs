@@ -20,7 +20,9 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Resul
 
 /// Mean of -log p(target) over the rows of logits [rows, vocabulary], each row multiplied by its weight.
 pub fn cross_entropy(logits: &Tensor, targets: &[u32], weights: &[f32]) -> Result<Tensor> {
-    logits.contiguous()?.apply_op1(CrossEntropy { targets: targets.iter().copied().zip(weights.iter().copied()).collect() })
+    logits
+        .contiguous()?
+        .apply_op1(CrossEntropy { targets: targets.iter().copied().zip(weights.iter().copied()).collect() })
 }
 
 /// -log p(target) for each row.
@@ -311,7 +313,8 @@ mod tests {
         let targets = [3, 0, 11, 5, 5, 1, 2];
         let plain = || candle_nn::loss::cross_entropy(&x, &Tensor::new(&targets, &Device::Cpu)?);
         same(&[x.clone()], || cross_entropy(&x, &targets, &[1.0; 7]), plain)?;
-        let one_row = || candle_nn::loss::cross_entropy(&x.narrow(0, 2, 1)?, &Tensor::new(&targets[2..3], &Device::Cpu)?);
+        let one_row =
+            || candle_nn::loss::cross_entropy(&x.narrow(0, 2, 1)?, &Tensor::new(&targets[2..3], &Device::Cpu)?);
         same(&[x.clone()], || cross_entropy(&x, &targets, &[0.0, 0.0, 7.0, 0.0, 0.0, 0.0, 0.0]), one_row)?;
         let mean = losses(&x, &targets)?.iter().sum::<f32>() / 7.0;
         assert!((mean - plain()?.to_scalar::<f32>()?).abs() < 1e-5);

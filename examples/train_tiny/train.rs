@@ -3,12 +3,14 @@
 use std::error::Error;
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
+use candlescope::model::HookedTransformer;
+use tokenizers::Tokenizer;
 
 use crate::model::{Gpt2, Size};
 use crate::{bpe, card, data, eval, ops};
@@ -41,7 +43,7 @@ impl Default for Options {
             out: PathBuf::from("assets/models/tiny"),
             work: PathBuf::from("target/train_tiny"),
             seed: 1,
-            steps: 7000,
+            steps: 6000,
             stop_at: None,
             rate: 3e-3,
             tokens_per_step: 1536,
@@ -153,7 +155,21 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     write_json("tokenizer_config.json", &bpe::config(options.n_ctx))?;
     write_json("config.json", &model.config(bos))?;
     fs::write(options.out.join("README.md"), card::text(options, &model, last_step, &report))?;
+    compare_with_library(&model, &tokenizer, &options.out)?;
     println!("{} is written", options.out.display());
+    Ok(())
+}
+
+/// The library, reading what was written, must compute what was trained.
+fn compare_with_library(model: &Gpt2, tokenizer: &Tokenizer, folder: &Path) -> Result<(), Box<dyn Error>> {
+    let ids = [vec![bpe::id(tokenizer, bpe::BOS)?], bpe::ids(tokenizer, eval::JOHN.0)?].concat();
+    let read = HookedTransformer::from_pretrained_no_processing(&folder.to_string_lossy())?;
+    let theirs = read.forward(ids.clone())?.tensor().squeeze(0)?;
+    let worst = (model.forward(&ids, 1)? - theirs)?.abs()?.max_all()?.to_scalar::<f32>()?;
+    if worst > 1e-3 {
+        return Err(format!("the library's logits differ from the trained model's by {worst}").into());
+    }
+    println!("the library's logits agree: {worst:.1e} at most");
     Ok(())
 }
 
