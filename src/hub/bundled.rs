@@ -30,7 +30,6 @@ struct Bundled {
 }
 
 /// A model in assets/models/, by its folder's name.
-#[allow(unused_macros)]
 macro_rules! bundled {
     ($name:literal) => {
         Bundled {
@@ -47,4 +46,4 @@ macro_rules! bundled {
 }
 
 /// One line a model: `bundled!("tiny")`.
-const BUNDLED: &[Bundled] = &[];
+const BUNDLED: &[Bundled] = &[bundled!("tiny")];
