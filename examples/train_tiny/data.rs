@@ -4,9 +4,9 @@ use std::error::Error;
 
 use tokenizers::Tokenizer;
 
+use crate::bpe;
 use crate::rng::Rng;
 use crate::text::{self, Split};
-use crate::bpe;
 
 /// One step's rows, all of one length: `inputs` [rows * pos], for each the token that follows, and what its loss weighs.
 pub struct Batch {
