@@ -7,7 +7,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, NormalizerWrapper, Tokenizer, TokenizerBuilder};
 
 use crate::rng::Rng;
-use crate::text;
+use crate::text::{self, Openings};
 
 /// The one special token: it begins a text, ends it, and pads.
 pub const BOS: &str = "<|endoftext|>";
@@ -32,7 +32,7 @@ pub fn train(size: usize, seed: u64) -> Result<Tokenizer, Box<dyn Error>> {
         .with_decoder(Some(plain))
         .build()
         .map_err(|error| error.to_string())?;
-    let documents = (0..DOCUMENTS).map(|i| text::document(&mut Rng::new(seed, (1 << 40) + i)));
+    let documents = (0..DOCUMENTS).map(|i| text::document(&mut Rng::new(seed, (1 << 40) + i), Openings::Few));
     tokenizer.train(&mut trainer, documents).map_err(|error| error.to_string())?;
     // Through its own file format, which gives the general type.
     let json = tokenizer.to_string(true).map_err(|error| error.to_string())?;

@@ -6,7 +6,7 @@ use tokenizers::Tokenizer;
 
 use crate::bpe;
 use crate::rng::Rng;
-use crate::text::{self, Split};
+use crate::text::{self, Openings};
 
 /// One step's rows, all of one length: `inputs` [rows * pos], for each the token that follows, and what its loss weighs.
 pub struct Batch {
@@ -14,6 +14,17 @@ pub struct Batch {
     pub inputs: Vec<u32>,
     pub targets: Vec<u32>,
     pub weights: Vec<f32>,
+}
+
+/// What the rows of a step are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Short rows, half of them random tokens: induction heads form.
+    Short,
+    /// Rows of all lengths.
+    Long,
+    /// Indirect objects open in many more ways: what was learned for a few sentences becomes general.
+    Varied,
 }
 
 /// Shares of the rows that are random tokens, and that are indirect objects alone: in the first part of the training, and
@@ -25,23 +36,23 @@ const LONGEST_BLOCK: usize = 64;
 /// What the loss on a random token weighs when it comes for the first time: it can't be known, and is mostly noise.
 const NEW_RANDOM_TOKEN: f32 = 0.1;
 
-/// The rows of step `step`: about `n_tokens` tokens in rows of a quarter, a half, or the whole of the context; in the first
-/// part of the training, of a quarter.
+/// The rows of step `step`: about `n_tokens` tokens in rows of a quarter, a half, or the whole of the context.
 pub fn batch(
     tokenizer: &Tokenizer,
     seed: u64,
     step: usize,
-    first_part: bool,
+    part: Part,
     n_tokens: usize,
     n_ctx: usize,
 ) -> Result<Batch, Box<dyn Error>> {
     let mut rng = Rng::new(seed, step as u64);
     let pos = match rng.uniform() {
-        u if first_part || u < 0.55 => n_ctx / 4,
+        u if part == Part::Short || u < 0.55 => n_ctx / 4,
         u if u < 0.90 => n_ctx / 2,
         _ => n_ctx,
     };
-    let part = usize::from(!first_part);
+    let openings = if part == Part::Varied { Openings::Many } else { Openings::Few };
+    let part = usize::from(part != Part::Short);
     let rows = (n_tokens / pos).max(1);
     let mut batch = Batch { rows, inputs: Vec::new(), targets: Vec::new(), weights: Vec::new() };
     for _ in 0..rows {
@@ -50,9 +61,9 @@ pub fn batch(
         let row = if random {
             random_row(tokenizer, &mut rng, pos + 1)?
         } else if kind < RANDOM_ROWS[part] + INDIRECT_OBJECT_ROWS[part] {
-            packed_row(tokenizer, &mut rng, pos + 1, |rng| text::indirect_object(rng, Split::Train).text())?
+            packed_row(tokenizer, &mut rng, pos + 1, |rng| text::indirect_object(rng, openings).text())?
         } else {
-            text_row(tokenizer, &mut rng, pos + 1)?
+            text_row(tokenizer, &mut rng, pos + 1, openings)?
         };
         batch.inputs.extend(&row[..pos]);
         batch.targets.extend(&row[1..]);
@@ -64,8 +75,13 @@ pub fn batch(
 }
 
 /// Documents one after the other, each begun by the special token, cut at `length`.
-pub fn text_row(tokenizer: &Tokenizer, rng: &mut Rng, length: usize) -> Result<Vec<u32>, Box<dyn Error>> {
-    packed_row(tokenizer, rng, length, text::document)
+pub fn text_row(
+    tokenizer: &Tokenizer,
+    rng: &mut Rng,
+    length: usize,
+    openings: Openings,
+) -> Result<Vec<u32>, Box<dyn Error>> {
+    packed_row(tokenizer, rng, length, |rng| text::document(rng, openings))
 }
 
 fn packed_row(

@@ -6,7 +6,7 @@ use tokenizers::Tokenizer;
 
 use crate::model::Gpt2;
 use crate::rng::Rng;
-use crate::text::{self, Split};
+use crate::text::{self, Openings};
 use crate::{bpe, data, ops};
 
 /// The two prompts of the demonstration notebook: (prompt, answer, subject).
@@ -77,7 +77,7 @@ fn indirect_objects(
 ) -> Result<(f64, f64), Box<dyn Error>> {
     let (mut right, mut sum) = (0usize, 0.0);
     for _ in 0..exercises {
-        let exercise = text::indirect_object(rng, Split::HeldOut);
+        let exercise = text::indirect_object(rng, Openings::HeldOut);
         let diff = logit_diff(model, tokenizer, &exercise.prompt, exercise.answer, exercise.subject, true)?;
         right += usize::from(diff > 0.0);
         sum += diff;
@@ -89,7 +89,7 @@ fn text_loss(model: &Gpt2, tokenizer: &Tokenizer, rng: &mut Rng) -> Result<f64, 
     let (rows, pos) = (16, 128.min(model.size.n_ctx));
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
     for _ in 0..rows {
-        let row = data::text_row(tokenizer, rng, pos + 1)?;
+        let row = data::text_row(tokenizer, rng, pos + 1, Openings::Few)?;
         inputs.extend(&row[..pos]);
         targets.extend(&row[1..]);
     }

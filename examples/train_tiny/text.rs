@@ -5,12 +5,12 @@ use crate::rng::Rng;
 use crate::words::*;
 
 /// One document, without any special token.
-pub fn document(rng: &mut Rng) -> String {
+pub fn document(rng: &mut Rng, openings: Openings) -> String {
     match rng.between(0, 20) {
         0..6 => story(rng),
         6..14 => {
             let n = rng.between(1, 4);
-            sentences(rng, n, |rng| indirect_object(rng, Split::Train).text())
+            sentences(rng, n, |rng| indirect_object(rng, openings).text())
         }
         14 => shopping(rng),
         15 => counting(rng),
@@ -21,10 +21,12 @@ pub fn document(rng: &mut Rng) -> String {
     }
 }
 
-/// Which names and templates may be used: those of the training text, or those kept from it.
+/// How an exercise may open: as a few fixed sentences do, in many ways, or in ways that are kept for measuring, as are the
+/// pairs of names that go with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Split {
-    Train,
+pub enum Openings {
+    Few,
+    Many,
     HeldOut,
 }
 
@@ -48,15 +50,35 @@ impl IndirectObject {
 }
 
 /// A new exercise. Held-out ones use pairs of names and opening templates that the training text never has.
-pub fn indirect_object(rng: &mut Rng, split: Split) -> IndirectObject {
-    let mut scene = Scene::new(rng, split);
+pub fn indirect_object(rng: &mut Rng, openings: Openings) -> IndirectObject {
+    let mut scene = Scene::new(rng, openings);
     let swapped = rng.chance(0.5);
     let (subject, answer) = if swapped { (scene.b, scene.a) } else { (scene.a, scene.b) };
     scene.set("S", subject);
     scene.set("O", answer);
-    let meeting = rng.pick(if split == Split::Train { MEETINGS } else { HELD_OUT_MEETINGS });
+    let meeting = match openings {
+        Openings::HeldOut => rng.pick(HELD_OUT_MEETINGS).to_owned(),
+        Openings::Many if rng.chance(0.6) => new_meeting(rng),
+        _ => rng.pick(MEETINGS).to_owned(),
+    };
     let prompt = scene.fill(&format!("{meeting} {}", rng.pick(GIVINGS)));
     IndirectObject { prompt, answer, subject, rest: scene.fill(rng.pick(THANKS)) }
+}
+
+/// An opening put together from parts.
+fn new_meeting(rng: &mut Rng) -> String {
+    let before = if rng.chance(0.5) { rng.pick(BEFORE_MEETING) } else { "" };
+    let (meet, after) = (rng.pick(WAYS_TO_MEET), rng.pick(AFTER_PLACE));
+    let meeting = match rng.between(0, 2) {
+        0 => format!("{} {meet}{after},", rng.pick(CONJUNCTIONS)),
+        _ => format!("{meet}{after}{}", rng.pick(LINKS)),
+    };
+    let lower = |text: &str| text.replace("After", "after").replace("When", "when").replace("While", "while");
+    if before.ends_with(',') {
+        format!("{before} {}", lower(&meeting))
+    } else {
+        format!("{before} {meeting}").trim().to_owned()
+    }
 }
 
 /// Whether two people never meet in the training text: John and Mary, Claire and Mary, and about one pair in eight.
@@ -75,12 +97,12 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(rng: &mut Rng, split: Split) -> Self {
+    fn new(rng: &mut Rng, openings: Openings) -> Self {
         let (a, b, c) = loop {
             let [a, b, c] = [0; 3].map(|_| PEOPLE[rng.between(0, PEOPLE.len())]);
             let distinct = a.0 != b.0 && b.0 != c.0 && a.0 != c.0;
             let unseen = held_out(a.0, b.0) || held_out(b.0, c.0) || held_out(a.0, c.0);
-            if distinct && (if split == Split::Train { !unseen } else { held_out(a.0, b.0) }) {
+            if distinct && (if openings != Openings::HeldOut { !unseen } else { held_out(a.0, b.0) }) {
                 break (a, b, c);
             }
         };
@@ -138,7 +160,7 @@ impl Scene {
 }
 
 fn story(rng: &mut Rng) -> String {
-    let scene = Scene::new(rng, Split::Train);
+    let scene = Scene::new(rng, Openings::Few);
     let events = rng.between(2, 6);
     let mut parts = vec![rng.pick(OPENINGS)];
     parts.extend(rng.some(events, EVENTS));
@@ -149,7 +171,7 @@ fn story(rng: &mut Rng) -> String {
 
 /// What was bought, then the same list again.
 fn shopping(rng: &mut Rng) -> String {
-    let mut scene = Scene::new(rng, Split::Train);
+    let mut scene = Scene::new(rng, Openings::Few);
     let n = rng.between(2, 6);
     let foods = rng.some(n, FOODS);
     scene.set("list", &list(&foods));
@@ -165,7 +187,7 @@ fn shopping(rng: &mut Rng) -> String {
 
 /// Numbers up or down, in words or digits.
 fn counting(rng: &mut Rng) -> String {
-    let name = Scene::new(rng, Split::Train).a;
+    let name = Scene::new(rng, Openings::Few).a;
     let from = rng.between(0, 8);
     let to = rng.between(from + 3, 13);
     let digits = rng.chance(0.4);
@@ -196,7 +218,7 @@ fn colours(rng: &mut Rng) -> String {
 }
 
 fn letter(rng: &mut Rng) -> String {
-    let scene = Scene::new(rng, Split::Train);
+    let scene = Scene::new(rng, Openings::Few);
     let middle = rng.pick(&[
         "Thank you for {gift}. I hope to see you at {place} on {day}.",
         "It is {weather} here. Yesterday I saw a {animal} and a {animal2}.",
@@ -209,7 +231,7 @@ fn letter(rng: &mut Rng) -> String {
 
 /// A passage that is read or sung twice.
 fn repeated_passage(rng: &mut Rng) -> String {
-    let scene = Scene::new(rng, Split::Train);
+    let scene = Scene::new(rng, Openings::Few);
     let n = rng.between(1, 3);
     let passage = scene.fill(&rng.some(n, EVENTS).join(" "));
     match rng.between(0, 3) {
@@ -257,9 +279,9 @@ mod tests {
     #[test]
     fn held_out_pairs_never_meet_in_training() {
         for i in 0..3000 {
-            let exercise = indirect_object(&mut Rng::new(5, i), Split::Train);
+            let exercise = indirect_object(&mut Rng::new(5, i), Openings::Many);
             assert!(!held_out(exercise.answer, exercise.subject), "{}", exercise.text());
-            let exercise = indirect_object(&mut Rng::new(5, i), Split::HeldOut);
+            let exercise = indirect_object(&mut Rng::new(5, i), Openings::HeldOut);
             assert!(held_out(exercise.answer, exercise.subject), "{}", exercise.text());
             let text = story(&mut Rng::new(5, i));
             assert!(!(text.contains("John") && text.contains("Mary")), "{text}");
@@ -269,10 +291,10 @@ mod tests {
     #[test]
     fn templates_are_filled_and_seeded() {
         for i in 0..3000 {
-            let text = document(&mut Rng::new(6, i));
+            let text = document(&mut Rng::new(6, i), Openings::Many);
             assert!(!text.contains(['{', '}']) && !text.is_empty(), "{text}");
-            assert_eq!(text, document(&mut Rng::new(6, i)));
+            assert_eq!(text, document(&mut Rng::new(6, i), Openings::Many));
         }
-        assert_ne!(document(&mut Rng::new(6, 1)), document(&mut Rng::new(7, 1)));
+        assert_ne!(document(&mut Rng::new(6, 1), Openings::Many), document(&mut Rng::new(7, 1), Openings::Many));
     }
 }

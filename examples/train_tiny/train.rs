@@ -12,8 +12,9 @@ use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use candlescope::model::HookedTransformer;
 use tokenizers::Tokenizer;
 
+use crate::data::{self, Part};
 use crate::model::{Gpt2, Size};
-use crate::{bpe, card, data, eval, ops};
+use crate::{bpe, card, eval, ops};
 
 /// What to train, and how long.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct Options {
     pub work: PathBuf,
     pub seed: u64,
     pub steps: usize,
+    /// Steps after those, with more varied text and a new optimizer.
+    pub more_steps: usize,
     /// Stops early, with a checkpoint, as an interruption would.
     pub stop_at: Option<usize>,
     /// The highest learning rate.
@@ -44,6 +47,7 @@ impl Default for Options {
             work: PathBuf::from("target/train_tiny"),
             seed: 1,
             steps: 6000,
+            more_steps: 1500,
             stop_at: None,
             rate: 3e-3,
             tokens_per_step: 1536,
@@ -78,7 +82,11 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         n_ctx: options.n_ctx,
     };
     let model = Gpt2::new(size, options.seed)?;
-    println!("{} parameters, {d_vocab} tokens in the vocabulary, {} steps", model.n_params(), options.steps);
+    println!(
+        "{} parameters, {d_vocab} tokens in the vocabulary, {} steps",
+        model.n_params(),
+        options.steps + options.more_steps
+    );
 
     let checkpoint = options.work.join("checkpoint.safetensors");
     let progress = options.work.join("steps_done.txt");
@@ -94,16 +102,24 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut curve = fs::OpenOptions::new().append(true).open(&curve_path)?;
 
     let vars = model.vars();
-    let mut optimizer =
-        AdamW::new(vars.clone(), ParamsAdamW { beta2: 0.98, weight_decay: 0.02, ..Default::default() })?;
+    let new_optimizer =
+        || AdamW::new(vars.clone(), ParamsAdamW { beta2: 0.98, weight_decay: 0.02, ..Default::default() });
+    let mut optimizer = new_optimizer()?;
     let started = Instant::now();
     let mut recent = Vec::new();
-    let last_step = options.stop_at.unwrap_or(options.steps).min(options.steps);
+    let last_step = options.stop_at.unwrap_or(usize::MAX).min(options.steps + options.more_steps);
     for step in first_step..last_step {
+        if step == options.steps {
+            optimizer = new_optimizer()?;
+        }
         let rate = learning_rate(options, step, first_step);
         optimizer.set_learning_rate(rate);
-        let first_part = step < options.steps / 4;
-        let batch = data::batch(&tokenizer, options.seed, step, first_part, options.tokens_per_step, options.n_ctx)?;
+        let part = match step {
+            _ if step < options.steps / 4 => Part::Short,
+            _ if step < options.steps => Part::Long,
+            _ => Part::Varied,
+        };
+        let batch = data::batch(&tokenizer, options.seed, step, part, options.tokens_per_step, options.n_ctx)?;
         let loss = ops::cross_entropy(&model.forward(&batch.inputs, batch.rows)?, &batch.targets, &batch.weights)?;
         let mut gradients = loss.backward()?;
         clip(&vars, &mut gradients)?;
@@ -173,13 +189,17 @@ fn compare_with_library(model: &Gpt2, tokenizer: &Tokenizer, folder: &Path) -> R
     Ok(())
 }
 
-/// Warm-up, then a cosine down to a twentieth; a resumed run warms up again, briefly.
+/// Warm-up, then a cosine down to a twentieth; once for the first steps, and at half the rate for the later ones. A resumed
+/// run warms up again, briefly.
 fn learning_rate(options: &Options, step: usize, first_step: usize) -> f64 {
-    let since = (step - first_step + 1) as f64;
-    let warm = (since / WARM_UP as f64).min(1.0);
-    let part = step as f64 / options.steps as f64;
+    let (start, steps, rate) = match step {
+        _ if step < options.steps => (0, options.steps, options.rate),
+        _ => (options.steps, options.more_steps, 0.5 * options.rate),
+    };
+    let warm = ((step - start.max(first_step) + 1) as f64 / WARM_UP as f64).min(1.0);
+    let part = (step - start) as f64 / steps as f64;
     let cosine = 0.05 + 0.95 * 0.5 * (1.0 + (std::f64::consts::PI * part).cos());
-    options.rate * warm * cosine
+    rate * warm * cosine
 }
 
 /// Shortens the gradient, taken over all weights, to [`LONGEST_GRADIENT`].
