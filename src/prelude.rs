@@ -2,6 +2,10 @@
 
 pub use crate::analysis::FactoredMatrix;
 pub use crate::cache::{ActivationCache, AttentionPattern, Stack};
+pub use crate::display::{
+    AttentionView, BarChart, Card, Facets, Heatmap, LineChart, Scatter, Show, Table, TokenBoxes, TopTokens, bars,
+    imshow, line, scatter,
+};
 pub use crate::hooks::points::*;
 pub use crate::hooks::{
     Activations, HookPoint, HookedModule, Hooks, PointInfo, Selector, Tap, act_name, all, matching,

@@ -268,6 +268,30 @@ fn gradients_flow_to_the_weights() {
 }
 
 #[test]
+fn the_logits_have_a_hook_point() {
+    let model = model("gpt2");
+    let hooks = Hooks::new().edit(unembed_out(), |logits, _| Ok((logits * 2.0)?));
+    let doubled = model.run_with_hooks(prompt(), &hooks).unwrap();
+    let expected = (model.forward(prompt()).unwrap().tensor() * 2.0).unwrap();
+    assert_eq!(max_difference(&doubled, &expected), 0.0);
+}
+
+#[test]
+fn short_types_agree_roughly_and_know_themselves() {
+    let whole = log_softmax(&model("llama").forward(prompt()).unwrap(), D::Minus1).unwrap();
+    for (dtype, tolerance) in [(DType::BF16, 0.3), (DType::F16, 0.05)] {
+        let folder = common::fixture("llama");
+        let options = LoadOptions::new().dtype(dtype);
+        let short = HookedTransformer::from_pretrained_with(&folder.to_string_lossy(), &options).unwrap();
+        let (logits, cache) = short.run_with_cache(prompt()).unwrap();
+        assert_eq!((short.dtype(), logits.dtype(), cache.get(q(0)).unwrap().dtype()), (dtype, dtype, dtype));
+        let difference =
+            max_difference(&log_softmax(&logits.to_dtype(DType::F32).unwrap(), D::Minus1).unwrap(), &whole);
+        assert!(difference < tolerance, "{dtype:?}: {difference}");
+    }
+}
+
+#[test]
 fn a_batch_dimension_of_one_can_be_dropped() {
     let (_, cache) = model("gpt2").run_with_cache(prompt()).unwrap();
     let cache = cache.remove_batch_dim().unwrap();

@@ -1,1 +1,53 @@
-//! stub
+//! How values look: as text in a terminal, as a picture everywhere, as a page in a notebook.
+//!
+//! A value that implements [`Show`] shows itself as the last expression of a notebook cell. The views here ([`Heatmap`],
+//! [`LineChart`], [`AttentionView`], ..) are plain owned values made of numbers and labels; each has all three looks, made
+//! from one description, and [`Show::save`] writes any of them to a file.
+//!
+//! Token texts and labels are untrusted input. They are escaped in every form.
+
+mod attention_html;
+mod attention_view;
+mod bar_chart;
+mod bundle;
+mod card;
+mod color;
+mod draw_grid;
+pub mod escape;
+mod facets;
+mod font;
+mod gather;
+mod grid;
+mod heatmap;
+mod html;
+mod line_chart;
+mod notebook;
+mod number;
+mod plot;
+mod raster;
+mod scatter;
+mod scene;
+mod show;
+mod table;
+mod tensor;
+mod text;
+mod token_boxes;
+mod top_tokens;
+mod values;
+mod view;
+
+pub use attention_view::AttentionView;
+pub use bar_chart::{BarChart, MAX_BARS};
+pub use bundle::Bundle;
+pub use card::Card;
+pub use color::{Rgb, Scale};
+pub use facets::{Facets, MAX_PANELS};
+pub use heatmap::Heatmap;
+pub use line_chart::{LineChart, MAX_SERIES};
+pub use notebook::{bars, imshow, line, scatter};
+pub use number::{count, number};
+pub use scatter::{MAX_POINTS, Scatter};
+pub use show::{MAX_ITEMS, Show};
+pub use table::Table;
+pub use token_boxes::{MAX_TOKENS, TokenBoxes};
+pub use top_tokens::TopTokens;

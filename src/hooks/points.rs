@@ -84,4 +84,8 @@ model_points! {
     ln_final_scale => "ln_final.hook_scale";
     /// The last norm, without its weights, [batch, pos, d_model].
     ln_final_normalized => "ln_final.hook_normalized";
+    /// What the unembedding reads, [batch, pos, d_model]; on request.
+    unembed_in => "unembed.hook_in";
+    /// The logits, [batch, pos, d_vocab]; on request.
+    unembed_out => "unembed.hook_out";
 }

@@ -166,6 +166,14 @@ impl Generation {
         self.decode(added)
     }
 
+    /// The pieces of a row's prompt, and those that were added to it.
+    pub fn pieces(&self, row: usize) -> Result<(Vec<String>, Vec<String>)> {
+        let (prompt, added) = self.row(row)?;
+        let piece =
+            |id: &u32| self.tokenizer.as_ref().map_or_else(|| format!("#{id}"), |tokenizer| tokenizer.piece(*id));
+        Ok((prompt.iter().map(piece).collect(), added.iter().map(piece).collect()))
+    }
+
     fn row(&self, row: usize) -> Result<(&[u32], &[u32])> {
         match (self.prompts.get(row), self.added.get(row)) {
             (Some(prompt), Some(added)) => Ok((prompt, added)),

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use crate::hooks::{HookPoint, PointInfo};
-use crate::tokens::{Text, Tokenizer, Tokens};
+use crate::tokens::{Occurrence, Text, TokenInput, TokenOptions, TokenRef, Tokenizer, Tokens};
 use crate::weights::Weights;
 use crate::{Error, Result};
 use block::Block;
@@ -68,6 +68,8 @@ struct Inner {
     rotary: Option<RotaryTable>,
     hook_embed: HookPoint,
     hook_pos_embed: HookPoint,
+    hook_unembed_in: HookPoint,
+    hook_unembed_out: HookPoint,
     tokenizer: Option<Tokenizer>,
     no_tokenizer: String,
     norms_folded: bool,
@@ -105,6 +107,8 @@ impl HookedTransformer {
             rotary,
             hook_embed: HookPoint::new("hook_embed"),
             hook_pos_embed: HookPoint::new("hook_pos_embed"),
+            hook_unembed_in: HookPoint::new("unembed.hook_in"),
+            hook_unembed_out: HookPoint::new("unembed.hook_out"),
             tokenizer: None,
             no_tokenizer: "it was made from weights alone".to_string(),
             norms_folded,
@@ -178,6 +182,21 @@ impl HookedTransformer {
         self.tokenizer()?.to_single_token(text)
     }
 
+    /// The text of one token.
+    pub fn to_single_str_token(&self, id: u32) -> Result<String> {
+        self.tokenizer()?.to_single_str_token(id)
+    }
+
+    /// Where a token stands in a text or in tokens: its first or last position, counting BOS where it is the default.
+    pub fn get_token_position(
+        &self,
+        token: impl Into<TokenRef>,
+        input: impl Into<TokenInput>,
+        occurrence: Occurrence,
+    ) -> Result<usize> {
+        self.tokenizer()?.get_token_position(token, input, occurrence, &TokenOptions::default())
+    }
+
     /// The text of token ids.
     pub fn to_string(&self, ids: &[u32]) -> Result<String> {
         self.tokenizer()?.to_string(ids)
@@ -196,6 +215,8 @@ impl Inner {
         ];
         points.extend(self.blocks.iter().flat_map(Block::hook_points));
         points.extend(self.ln_final.hook_points());
+        points.push(PointInfo::on_request(&self.hook_unembed_in, stream));
+        points.push(PointInfo::on_request(&self.hook_unembed_out, "[batch, pos, d_vocab]"));
         points
     }
 }

@@ -173,11 +173,8 @@ impl Logits {
         let probs: Vec<f32> = candle_nn::ops::softmax(&self.at(batch, pos)?, 0)?.to_vec1()?;
         let mut order: Vec<u32> = (0..probs.len() as u32).collect();
         order.sort_by(|a, b| probs[*b as usize].total_cmp(&probs[*a as usize]));
-        let text = |id: u32| match &self.tokenizer {
-            Some(tokenizer) => tokenizer.to_single_str_token(id),
-            None => Ok(format!("#{id}")),
-        };
-        order.into_iter().take(k).map(|id| Ok((text(id)?, id, probs[id as usize]))).collect()
+        let text = |id: u32| self.tokenizer.as_ref().map_or_else(|| format!("#{id}"), |tokenizer| tokenizer.piece(id));
+        Ok(order.into_iter().take(k).map(|id| (text(id), id, probs[id as usize])).collect())
     }
 
     /// The logit of one token minus that of another, at the last position of the first row.
@@ -311,7 +308,9 @@ impl HookedTransformer {
         if stop.is_none() {
             let normalized = self.inner.ln_final.forward(&resid, &mut tap)?;
             if options.logits || options.loss {
+                let normalized = tap.pass(&self.inner.hook_unembed_in, normalized)?;
                 let logits = linear(&normalized, &self.inner.w_u, self.inner.b_u.as_ref())?;
+                let logits = tap.pass(&self.inner.hook_unembed_out, logits)?;
                 if options.loss {
                     let labels = labels.ok_or_else(|| {
                         Error::msg("the loss needs the tokens: give labels(..) with start_at_layer(..)")

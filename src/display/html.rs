@@ -1,0 +1,127 @@
+//! Pieces of HTML that stay readable when a viewer removes scripts and styles.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::color::Rgb;
+use super::escape;
+use super::scene::Scene;
+
+/// The outermost element of every view: its own light background, so that it reads the same in dark themes.
+pub(crate) fn frame(body: &str) -> String {
+    format!(
+        "<div style=\"background-color:#ffffff;color:#1f2328;padding:8px;overflow-x:auto;font-family:'DejaVu Sans',Verdana,\
+         sans-serif;font-size:13px;line-height:1.45\">{body}</div>"
+    )
+}
+
+/// A whole document around a view, for files.
+pub(crate) fn page(body: &str) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width\"><title>candlescope</title></head>\n<body>{body}</body></html>\n"
+    )
+}
+
+pub(crate) fn pre(text: &str) -> String {
+    format!("<pre style=\"background-color:#ffffff;color:#1f2328;margin:0\">{}</pre>", escape::html(text))
+}
+
+pub(crate) fn heading(title: &str) -> String {
+    if title.is_empty() { String::new() } else { format!("<div><b>{}</b></div>", escape::html(title)) }
+}
+
+pub(crate) fn notes(notes: &[String]) -> String {
+    notes.iter().map(|n| format!("<div style=\"color:#57606a\"><small>{}</small></div>", escape::html(n))).collect()
+}
+
+/// The picture at its logical size, with titles under the pointer that need no script.
+pub(crate) fn picture(scene: &Scene, png: &[u8], alt: &str) -> String {
+    let (width, height) = (scene.width, scene.height);
+    let data = STANDARD.encode(png);
+    let alt = escape::html(alt);
+    if scene.hots.is_empty() {
+        return format!(
+            "<img src=\"data:image/png;base64,{data}\" width=\"{width}\" height=\"{height}\" alt=\"{alt}\" \
+             style=\"max-width:none\">"
+        );
+    }
+    let id = format!("cs{}", fingerprint(&data));
+    let mut areas = String::new();
+    for hot in &scene.hots {
+        let (left, top) = (hot.x.round(), hot.y.round());
+        let (right, bottom) = ((hot.x + hot.w).round(), (hot.y + hot.h).round());
+        let title = escape::html(&hot.title);
+        areas.push_str(&format!("<area coords=\"{left},{top},{right},{bottom}\" title=\"{title}\">"));
+    }
+    format!(
+        "<img src=\"data:image/png;base64,{data}\" width=\"{width}\" height=\"{height}\" alt=\"{alt}\" usemap=\"#{id}\" \
+         style=\"max-width:none\"><map name=\"{id}\">{areas}</map>"
+    )
+}
+
+pub(crate) fn details(summary: &str, body: &str) -> String {
+    format!("<details><summary>{}</summary>{body}</details>", escape::html(summary))
+}
+
+/// A table like pandas': notebooks know the class. Cells are finished HTML (`<td>..</td>`).
+pub(crate) fn table(head: &[String], rows: &[String]) -> String {
+    let mut out = String::from(
+        "<table border=\"1\" class=\"dataframe\" bgcolor=\"#ffffff\" \
+         style=\"border-collapse:collapse;background-color:#ffffff;color:#1f2328;margin:4px 0\">",
+    );
+    if !head.is_empty() {
+        out.push_str("<thead><tr>");
+        for text in head {
+            out.push_str(&format!("<th style=\"padding:2px 6px;text-align:left\">{}</th>", escape::html(text)));
+        }
+        out.push_str("</tr></thead>");
+    }
+    out.push_str("<tbody>");
+    for row in rows {
+        out.push_str("<tr>");
+        out.push_str(row);
+        out.push_str("</tr>");
+    }
+    out.push_str("</tbody></table>");
+    out
+}
+
+/// A cell with text, to the left or, for numbers, to the right.
+pub(crate) fn cell(text: &str, right: bool) -> String {
+    let align = if right { "right" } else { "left" };
+    format!("<td align=\"{align}\" style=\"padding:2px 6px;text-align:{align}\">{}</td>", escape::html(text))
+}
+
+/// A cell with a colour behind its text. `bgcolor` and `font` are for viewers that remove styles.
+pub(crate) fn colored_cell(text: &str, fill: Rgb) -> String {
+    let (fill, ink) = (fill.hex(), fill.ink().hex());
+    let text = escape::html(text);
+    format!(
+        "<td align=\"right\" bgcolor=\"{fill}\" style=\"padding:1px 5px;background-color:{fill}\">\
+         <font color=\"{ink}\">{text}</font></td>"
+    )
+}
+
+/// A short name for content: the same content has the same name, so outputs that are committed don't change.
+pub(crate) fn fingerprint(content: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn titles_under_the_pointer_are_escaped() {
+        let mut scene = Scene::default();
+        scene.rect(0.0, 0.0, 10.0, 10.0, Rgb::INK);
+        scene.hot(0.0, 0.0, 10.0, 10.0, "\"><script>".into());
+        let html = picture(&scene.finish(), b"png", "a \"b\"");
+        assert!(html.contains("coords=\"8,8,18,18\" title=\"&quot;&gt;&lt;script&gt;\""), "{html}");
+        assert!(html.contains("width=\"26\" height=\"26\" alt=\"a &quot;b&quot;\""));
+    }
+}

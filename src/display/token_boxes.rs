@@ -1,0 +1,295 @@
+//! Tokens as boxes: where one ends, what its whitespace is, which id it has, and a value as its colour.
+
+use super::color::{Rgb, Scale, not_finite_note};
+use super::escape;
+use super::font;
+use super::html;
+use super::number::{count, number};
+use super::scene::{Align, SMALL, Scene, TEXT, TITLE};
+use super::view::View;
+use super::{Bundle, Show};
+
+/// How many tokens the page and the picture show.
+pub const MAX_TOKENS: usize = 2000;
+const PICTURED: usize = 600;
+const WIDTH: f64 = 640.0;
+
+/// Tokens in reading order, each in a box, whitespace visible (`·` space, `↵` newline, `⇥` tab); id, position and value
+/// under the pointer.
+#[derive(Clone, Debug)]
+pub struct TokenBoxes {
+    tokens: Vec<String>,
+    ids: Vec<u32>,
+    values: Vec<f32>,
+    scale: Option<Scale>,
+    value_name: String,
+    title: String,
+}
+
+impl TokenBoxes {
+    /// The tokens' texts.
+    pub fn new<S: Into<String>>(tokens: impl IntoIterator<Item = S>) -> Self {
+        let tokens = tokens.into_iter().map(Into::into).collect();
+        let (ids, values) = (Vec::new(), Vec::new());
+        Self { tokens, ids, values, scale: None, value_name: "value".to_string(), title: String::new() }
+    }
+
+    /// The tokens' ids, shown under each box's text and under the pointer.
+    pub fn ids(mut self, ids: impl IntoIterator<Item = u32>) -> Self {
+        self.ids = ids.into_iter().collect();
+        self
+    }
+
+    /// A value for each token: its colour. The name says what it is, such as `loss`.
+    pub fn values(mut self, name: impl Into<String>, values: impl IntoIterator<Item = f32>) -> Self {
+        self.value_name = name.into();
+        self.values = values.into_iter().collect();
+        self
+    }
+
+    /// A fixed colour scale for the values.
+    pub fn scale(mut self, scale: Scale) -> Self {
+        self.scale = Some(scale);
+        self
+    }
+
+    /// A title above the tokens.
+    pub fn title(mut self, title: impl Into<String>) -> Self {
+        self.title = title.into();
+        self
+    }
+
+    fn scale_used(&self) -> Scale {
+        self.scale.unwrap_or_else(|| Scale::fit(&self.values))
+    }
+
+    /// The colour behind a token: its value's, or two quiet ones in turn.
+    fn fill(&self, i: usize, scale: &Scale) -> Rgb {
+        match self.values.get(i) {
+            Some(value) => scale.color(*value),
+            None if i.is_multiple_of(2) => Rgb(234, 242, 250),
+            None => Rgb(250, 243, 230),
+        }
+    }
+
+    fn hover(&self, i: usize) -> String {
+        let mut parts = vec![format!("position {i}")];
+        parts.extend(self.ids.get(i).map(|id| format!("id {id}")));
+        parts.extend(self.values.get(i).map(|v| format!("{} {}", self.value_name, number(f64::from(*v)))));
+        parts.join(", ")
+    }
+
+    fn notes(&self, limit: usize) -> Vec<String> {
+        let mut notes = vec![match self.tokens.len() {
+            1 => "1 token".to_string(),
+            n => format!("{} tokens", count(n)),
+        }];
+        if self.tokens.len() > limit {
+            notes.push(format!("the first {} are shown", count(limit)));
+        }
+        if !self.values.is_empty() {
+            let (low, high) = self.scale_used().limits();
+            notes.push(format!("colour: {} from {} to {}", self.value_name, number(low.into()), number(high.into())));
+            notes.extend(not_finite_note(&self.values));
+        }
+        for (n, what) in [(self.ids.len(), "ids"), (self.values.len(), "values")] {
+            if n != 0 && n != self.tokens.len() {
+                notes.push(format!("{n} {what} were given for {} tokens", self.tokens.len()));
+            }
+        }
+        vec![notes.join("; ")]
+    }
+
+    fn html(&self) -> String {
+        let scale = self.scale_used();
+        let mut out = html::heading(&self.title);
+        out.push_str("<div style=\"line-height:2.1;font-family:'DejaVu Sans Mono',Menlo,Consolas,monospace\">");
+        for (i, token) in self.tokens.iter().take(MAX_TOKENS).enumerate() {
+            let fill = self.fill(i, &scale);
+            let text = escape::html(&escape::shorten(&escape::visible(token), 200));
+            let (background, ink) = (fill.hex(), fill.ink().hex());
+            // The bar is invisible; where styles are removed, it alone shows where a token ends.
+            out.push_str(&format!(
+                "<code title=\"{}\" style=\"background-color:{background};color:{ink};border:1px solid #8c959f;\
+                 border-radius:3px;padding:1px 2px;margin:0 1px;white-space:pre-wrap\">{text}</code><span style=\"display:none\">|</span>&#8203;",
+                escape::html(&self.hover(i))
+            ));
+            if token.ends_with('\n') {
+                out.push_str("<br>");
+            }
+        }
+        out.push_str("</div>");
+        out + &html::notes(&self.notes(MAX_TOKENS))
+            + &if self.ids.is_empty() && self.values.is_empty() { String::new() } else { self.listing() }
+    }
+
+    fn listing(&self) -> String {
+        const ROWS: usize = 200;
+        let scale = self.scale_used();
+        let mut head = vec!["position".to_string(), "token".to_string()];
+        head.extend((!self.ids.is_empty()).then(|| "id".to_string()));
+        head.extend((!self.values.is_empty()).then(|| self.value_name.clone()));
+        let row = |(i, token): (usize, &String)| {
+            let mut row = html::cell(&i.to_string(), true);
+            row += &html::cell(&escape::shorten(&escape::visible(token), 200), false);
+            row += &self.ids.get(i).map(|id| html::cell(&id.to_string(), true)).unwrap_or_default();
+            row + &self
+                .values
+                .get(i)
+                .map(|v| html::colored_cell(&number((*v).into()), scale.color(*v)))
+                .unwrap_or_default()
+        };
+        let rows: Vec<String> = self.tokens.iter().enumerate().take(ROWS).map(row).collect();
+        let what = if self.tokens.len() > ROWS {
+            format!("The first {ROWS} tokens as a table")
+        } else {
+            "As a table".to_string()
+        };
+        html::details(&what, &html::table(&head, &rows))
+    }
+
+    fn scene(&self) -> Scene {
+        let scale = self.scale_used();
+        let height = if self.ids.is_empty() { 24.0 } else { 38.0 };
+        let mut scene = Scene::default();
+        let (mut x, mut y) = (0.0, 0.0);
+        for (i, token) in self.tokens.iter().take(PICTURED).enumerate() {
+            let text = font::fit(&font::drawable(&escape::shorten(&escape::visible(token), 80)), TEXT, 300.0);
+            let id = self.ids.get(i).map(u32::to_string);
+            let wide = font::width(&text, TEXT).max(id.as_ref().map_or(0.0, |id| font::width(id, 9.0)));
+            let width = (wide + 10.0).ceil();
+            if x + width > WIDTH && x > 0.0 {
+                (x, y) = (0.0, y + height + 6.0);
+            }
+            let fill = self.fill(i, &scale);
+            scene.rect(x, y, width, height, fill);
+            scene.frame(x, y, width, height, Rgb(140, 149, 159));
+            scene.ink(x + width / 2.0, y + 12.0, &text, TEXT, Align::Center, fill.ink());
+            if let Some(id) = id {
+                scene.ink(x + width / 2.0, y + 29.0, &id, 9.0, Align::Center, fill.ink());
+            }
+            x += width + 4.0;
+            if token.ends_with('\n') {
+                (x, y) = (0.0, y + height + 6.0);
+            }
+        }
+        if !self.title.is_empty() {
+            scene.text(0.0, -TITLE, &font::fit(&font::drawable(&self.title), TITLE, WIDTH), TITLE, Align::Left);
+        }
+        let mut y = y + height + 8.0;
+        for note in self.notes(PICTURED) {
+            y += scene.paragraph(0.0, y, &note, SMALL, WIDTH, Rgb::FAINT);
+        }
+        scene.finish()
+    }
+
+    fn text(&self) -> String {
+        const SHOWN: usize = 400;
+        let mut lines = Vec::new();
+        if !self.title.is_empty() {
+            lines.push(escape::terminal(&self.title));
+        }
+        let mut line = String::from("|");
+        for (i, token) in self.tokens.iter().take(SHOWN).enumerate() {
+            let value = self.values.get(i).map(|v| format!("({})", number(f64::from(*v)))).unwrap_or_default();
+            let cell = format!("{}{value}|", escape::shorten(&escape::visible(token), 60));
+            if line.chars().count() + cell.chars().count() > 100 && line.chars().count() > 1 {
+                lines.push(std::mem::replace(&mut line, String::from("|")));
+            }
+            line.push_str(&cell);
+            if token.ends_with('\n') {
+                lines.push(std::mem::replace(&mut line, String::from("|")));
+            }
+        }
+        if line.chars().count() > 1 {
+            lines.push(line);
+        }
+        if !self.ids.is_empty() {
+            let ids: Vec<String> = self.ids.iter().take(SHOWN).map(u32::to_string).collect();
+            let more = if self.ids.len() > SHOWN { ", .." } else { "" };
+            let ids = format!("[{}{more}]", ids.join(", "));
+            lines.extend(wrapped(&ids, 100));
+        }
+        lines.extend(self.notes(SHOWN));
+        lines.join("\n")
+    }
+}
+
+/// Lines of at most `width` characters, broken at spaces.
+fn wrapped(words: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + word.len() < width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines
+}
+
+impl Show for TokenBoxes {
+    fn bundle(&self) -> Bundle {
+        // The boxes themselves are the page; the picture is for viewers without HTML.
+        let view = View {
+            text: self.text(),
+            scene: Some(self.scene()),
+            alt: String::new(),
+            above: String::new(),
+            below: String::new(),
+        };
+        Bundle { html: Some(html::frame(&self.html())), ..view.bundle() }
+    }
+
+    fn svg(&self) -> Option<String> {
+        super::raster::svg(&self.scene()).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whitespace_and_ids_are_visible() {
+        let bundle = TokenBoxes::new(["<|endoftext|>", " Claire", "\n"]).ids([50256, 32100, 198]).bundle();
+        assert_eq!(bundle.text.lines().next(), Some("|<|endoftext|>|·Claire|↵|"));
+        assert!(bundle.text.contains("[50256, 32100, 198]"));
+        let html = bundle.html.unwrap();
+        assert!(html.contains(">·Claire</code>") && html.contains("title=\"position 1, id 32100\""), "{html}");
+    }
+
+    #[test]
+    fn a_hostile_vocabulary_is_only_text() {
+        let long = "x".repeat(10_000);
+        let evil = [
+            "<script>alert(1)</script>",
+            "\"'",
+            "</style>",
+            "\0",
+            "\u{202e}abc",
+            "\u{1b}[2J",
+            &long,
+            "😀",
+            "",
+            "EVCXR_END_CONTENT",
+        ];
+        let bundle = TokenBoxes::new(evil).values("loss", [f32::NAN; 10]).bundle();
+        let html = bundle.html.clone().unwrap();
+        assert!(
+            !html.contains("<script") && !html.contains("</style>") && !html.contains(['\0', '\u{202e}', '\u{1b}'])
+        );
+        assert!(!bundle.text.contains(['\0', '\u{202e}', '\u{1b}']) && bundle.text.contains("grey: NaN (10)"));
+        assert_eq!(bundle.to_evcxr().lines().filter(|l| *l == "EVCXR_END_CONTENT").count(), 3);
+    }
+
+    #[test]
+    fn many_tokens_are_cut_and_it_is_said() {
+        let bundle = TokenBoxes::new(vec!["ab"; 100_000]).bundle();
+        assert!(bundle.html.unwrap().contains("100,000 tokens; the first 2,000 are shown"));
+        assert!(bundle.text.lines().count() < 30);
+        assert!(TokenBoxes::new(Vec::<String>::new()).bundle().text.contains("0 tokens"));
+    }
+}

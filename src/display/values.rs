@@ -1,0 +1,296 @@
+//! How the library's own values look: models, caches, attention, logits, tokens, generated text.
+
+use candle_core::{DType, Tensor};
+
+use super::{AttentionView, Bundle, Card, Show, Table, TokenBoxes, TopTokens, count, number};
+use crate::Result;
+use crate::analysis::FactoredMatrix;
+use crate::cache::{ActivationCache, AttentionPattern, Stack};
+use crate::hooks::{Activations, Fires, HookPoint, PointInfo};
+use crate::model::{Generation, HookedTransformer, Logits, ModelConfig, Normalization, Positions};
+use crate::tokens::Tokens;
+
+/// Rows of a batch that are shown.
+const MAX_ROWS: usize = 8;
+/// Elements of an activation that its mean and spread are taken from.
+const SAMPLED: usize = 1 << 20;
+/// Likeliest tokens that logits show.
+const TOP: usize = 10;
+
+/// What `made` shows, or its error as a sentence.
+fn shown<T: Show>(made: Result<T>) -> Bundle {
+    made.bundle()
+}
+
+/// A card: family, sizes, parts.
+impl Show for HookedTransformer {
+    fn bundle(&self) -> Bundle {
+        let cfg = self.cfg();
+        let heads = if cfg.n_heads == cfg.n_key_value_heads {
+            format!("{} of width {}", cfg.n_heads, cfg.d_head)
+        } else {
+            format!("{} of width {}, sharing {} key and value heads", cfg.n_heads, cfg.d_head, cfg.n_key_value_heads)
+        };
+        let points = self.hook_points().iter().filter(|info| info.fires == Fires::Always).count();
+        let bos = if cfg.default_prepend_bos { "prepended by default" } else { "not prepended by default" };
+        let mut card = Card::new(cfg.model_name.clone())
+            .row("family", cfg.model_type.clone())
+            .row("parameters", count(self.n_params()))
+            .row("layers", cfg.n_layers.to_string())
+            .row("heads", heads)
+            .row("d_model", cfg.d_model.to_string())
+            .row("MLP", mlp(cfg))
+            .row("norm", norm(cfg, self.norms_folded()))
+            .row("positions", positions(&cfg.positions))
+            .row("vocabulary", count(cfg.d_vocab))
+            .row("context", format!("{} tokens", count(cfg.n_ctx)))
+            .row("BOS", bos)
+            .row("type, device", format!("{:?}, {:?}", self.dtype(), self.device().location()))
+            .row("hook points", points.to_string());
+        if let Err(error) = self.tokenizer() {
+            card = card.note(error.to_string());
+        }
+        card.bundle()
+    }
+}
+
+fn mlp(cfg: &ModelConfig) -> String {
+    let kind = if cfg.gated_mlp { "gated " } else { "" };
+    let place = if cfg.parallel_attn_mlp { ", parallel to the attention" } else { "" };
+    format!("{} wide, {kind}{:?}{place}", count(cfg.d_mlp), cfg.act_fn)
+}
+
+fn norm(cfg: &ModelConfig, folded: bool) -> String {
+    let kind = match cfg.normalization {
+        Normalization::LayerNorm => "LayerNorm",
+        Normalization::Rms => "RMSNorm",
+    };
+    let weights = if folded { "weights folded into the next layer" } else { "weights kept" };
+    format!("{kind}, {weights}")
+}
+
+fn positions(positions: &Positions) -> String {
+    match positions {
+        Positions::Learned => "learned vectors".to_string(),
+        Positions::Rotary(rotary) => {
+            format!("rotary, {} dimensions of each head, base {}", rotary.rotary_dim, number(rotary.base))
+        }
+    }
+}
+
+/// A table of every activation: name, shape, mean, standard deviation, size.
+impl Show for ActivationCache {
+    fn bundle(&self) -> Bundle {
+        activation_table(self.iter()).title(format!("Activations of {}", self.model().cfg().model_name)).bundle()
+    }
+}
+
+/// A table of every activation: name, shape, mean, standard deviation, size.
+impl Show for Activations {
+    fn bundle(&self) -> Bundle {
+        activation_table(self.iter()).bundle()
+    }
+}
+
+fn activation_table<'a>(entries: impl Iterator<Item = &'a (HookPoint, Tensor)>) -> Table {
+    let mut table = Table::new(["activation", "shape", "mean", "std", "size"]);
+    let (mut rows, mut bytes, mut masked, mut sampled) = (0, 0, false, false);
+    for (point, tensor) in entries {
+        let size = tensor.elem_count() * tensor.dtype().size_in_bytes();
+        let (mean, std) = match Spread::of(tensor) {
+            Ok(spread) => {
+                masked |= spread.left_out;
+                sampled |= spread.sampled;
+                (number(spread.mean), number(spread.std))
+            }
+            Err(_) => ("?".to_string(), "?".to_string()),
+        };
+        table = table.row([point.name().to_string(), format!("{:?}", tensor.dims()), mean, std, in_bytes(size)]);
+        rows += 1;
+        bytes += size;
+    }
+    let mut note = format!("{} activations, {}", count(rows), in_bytes(bytes));
+    if masked {
+        note += "; mean and std are of the finite values (masked scores are -inf)";
+    }
+    if sampled {
+        note += "; of large activations they are of a sample";
+    }
+    table.note(note)
+}
+
+struct Spread {
+    mean: f64,
+    std: f64,
+    left_out: bool,
+    sampled: bool,
+}
+
+impl Spread {
+    fn of(tensor: &Tensor) -> Result<Self> {
+        let flat = tensor.flatten_all()?;
+        let step = flat.elem_count().div_ceil(SAMPLED).max(1);
+        let flat = if step > 1 {
+            let every = Tensor::arange_step(0u32, flat.elem_count() as u32, step as u32, flat.device())?;
+            flat.index_select(&every, 0)?
+        } else {
+            flat
+        };
+        let values: Vec<f32> = flat.to_dtype(DType::F32)?.to_vec1()?;
+        let finite = || values.iter().filter(|value| value.is_finite()).map(|value| f64::from(*value));
+        let n = finite().count().max(1) as f64;
+        let mean = finite().sum::<f64>() / n;
+        let std = (finite().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt();
+        Ok(Self { mean, std, left_out: finite().count() < values.len(), sampled: step > 1 })
+    }
+}
+
+fn in_bytes(bytes: usize) -> String {
+    let bytes = bytes as f64;
+    match bytes {
+        b if b < 1024.0 => format!("{b} B"),
+        b if b < 1024.0 * 1024.0 => format!("{:.1} KiB", b / 1024.0),
+        b if b < 1024.0 * 1024.0 * 1024.0 => format!("{:.1} MiB", b / (1024.0 * 1024.0)),
+        b => format!("{:.1} GiB", b / (1024.0 * 1024.0 * 1024.0)),
+    }
+}
+
+/// Every head of the layer over the tokens of the first row.
+impl Show for AttentionPattern {
+    fn bundle(&self) -> Bundle {
+        shown(self.view())
+    }
+
+    fn svg(&self) -> Option<String> {
+        self.view().ok().and_then(|view| view.svg())
+    }
+}
+
+impl AttentionPattern {
+    /// The picture that a notebook shows, to be changed before it is shown (`.title(..)`, `.head(3)`).
+    pub fn view(&self) -> Result<AttentionView> {
+        let pattern = self.row(0)?;
+        let keys = pattern.dims().last().copied().unwrap_or(0);
+        let labels = match self.tokens() {
+            Some(tokens) => tokens.str_tokens(0)?,
+            None => (0..keys).map(|position| position.to_string()).collect(),
+        };
+        Ok(AttentionView::new(&pattern, labels)?.title(format!("Attention of layer {}", self.layer())))
+    }
+}
+
+/// The likeliest next tokens after the last position of each row.
+impl Show for Logits {
+    fn bundle(&self) -> Bundle {
+        let rows = self.dims().first().copied().unwrap_or(0);
+        let views: Vec<Bundle> = (0..rows.min(MAX_ROWS)).map(|row| shown(top_tokens(self, row))).collect();
+        stacked(views, rows, "rows")
+    }
+}
+
+fn top_tokens(logits: &Logits, row: usize) -> Result<TopTokens> {
+    let at_last: Vec<f32> = logits.at(row, -1)?.to_vec1()?;
+    let mut view = TopTokens::new().title("Likeliest next tokens");
+    for (text, id, probability) in logits.top_k(TOP, row, -1)? {
+        view = view.token(text, id, probability, at_last.get(id as usize).copied());
+    }
+    Ok(view)
+}
+
+/// Each token in a box.
+impl Show for Tokens {
+    fn bundle(&self) -> Bundle {
+        let rows = self.ids().len();
+        let views = (0..rows.min(MAX_ROWS)).map(|row| shown(token_boxes(self, row))).collect();
+        stacked(views, rows, "rows")
+    }
+}
+
+fn token_boxes(tokens: &Tokens, row: usize) -> Result<TokenBoxes> {
+    let ids = tokens.row(row)?;
+    let pieces = match tokens.tokenizer() {
+        Some(tokenizer) => ids.iter().map(|id| tokenizer.piece(*id)).collect(),
+        None => ids.iter().map(|id| format!("#{id}")).collect::<Vec<_>>(),
+    };
+    Ok(TokenBoxes::new(pieces).ids(ids.iter().copied()))
+}
+
+/// The text, with what was added marked by its boxes below.
+impl Show for Generation {
+    fn bundle(&self) -> Bundle {
+        let rows = self.added().len();
+        let views = (0..rows.min(MAX_ROWS)).map(|row| generated(self, row)).collect();
+        stacked(views, rows, "texts")
+    }
+}
+
+fn generated(generation: &Generation, row: usize) -> Bundle {
+    match (generation.pieces(row), generation.text(row)) {
+        (Ok((prompt, added)), text) => {
+            let colour = prompt.iter().map(|_| 0.0).chain(added.iter().map(|_| 1.0)).collect::<Vec<f32>>();
+            let mut bundle = TokenBoxes::new(prompt.into_iter().chain(added)).values("added", colour).bundle();
+            if let Ok(text) = text {
+                bundle.text = super::escape::terminal(&text);
+            }
+            bundle
+        }
+        (Err(error), _) => shown::<TokenBoxes>(Err(error)),
+    }
+}
+
+/// The stacked vectors: for each component its norm.
+impl Show for Stack {
+    fn bundle(&self) -> Bundle {
+        let mut table = Table::new(["component", "mean norm"]).title(format!("Stack {:?}", self.dims()));
+        for (i, label) in self.labels().iter().enumerate() {
+            let norm = || -> Result<f32> {
+                Ok(self
+                    .get(i)?
+                    .to_dtype(DType::F32)?
+                    .sqr()?
+                    .sum(candle_core::D::Minus1)?
+                    .sqrt()?
+                    .mean_all()?
+                    .to_scalar()?)
+            };
+            let norm = norm().map_or_else(|_| "?".to_string(), |norm| number(f64::from(norm)));
+            table = table.row([label.clone(), norm]);
+        }
+        table.bundle()
+    }
+}
+
+/// Shape and inner dimension.
+impl Show for FactoredMatrix {
+    fn bundle(&self) -> Bundle {
+        Bundle::text(format!("FactoredMatrix {:?}, factored through {} dimensions", self.shape(), self.mdim()))
+    }
+}
+
+/// The hook points of a model, as a table.
+impl Show for PointInfo {
+    fn bundle(&self) -> Bundle {
+        let fires = match &self.fires {
+            Fires::Always => self.shape.to_string(),
+            Fires::OnRequest => format!("{} (on request)", self.shape),
+            Fires::Never(why) => format!("never fires: {why}"),
+        };
+        Bundle::text(format!("{}  {fires}", self.point))
+    }
+}
+
+impl Show for HookPoint {
+    fn bundle(&self) -> Bundle {
+        Bundle::text(self.name())
+    }
+}
+
+fn stacked(mut views: Vec<Bundle>, of: usize, what: &str) -> Bundle {
+    if views.len() < of {
+        views.push(Bundle::text(format!("the first {} of {of} {what}", views.len())));
+    }
+    match views.len() {
+        1 => views.remove(0),
+        _ => Bundle::stack(&views),
+    }
+}
