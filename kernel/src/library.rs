@@ -22,11 +22,26 @@ const CACHE_VARIABLE: &str = "CANDLESCOPE_CACHE";
 const SOURCE_VARIABLE: &str = "CANDLESCOPE_SOURCE";
 
 /// Dependencies run at release speed; the cells themselves stay checked and quick to compile. This overrides evcxr's
-/// manifest from a parent folder.
+/// manifest from a parent folder. What no model's speed hangs on is optimised less, which shortens a newcomer's wait:
+/// of candle-transformers only the sampler is used, and the others download, decode pictures, or multiply complex
+/// numbers.
 const CARGO_CONFIG: &str = r#"[profile.dev.package."*"]
 opt-level = 3
 debug-assertions = false
 overflow-checks = false
+
+[profile.dev.package]
+candle-transformers = { opt-level = 1 }
+gemm-c32 = { opt-level = 1 }
+gemm-c64 = { opt-level = 1 }
+hf-hub = { opt-level = 1 }
+image = { opt-level = 1 }
+moxcms = { opt-level = 1 }
+nano-gemm-c32 = { opt-level = 1 }
+nano-gemm-c64 = { opt-level = 1 }
+pxfm = { opt-level = 1 }
+rustls = { opt-level = 1 }
+ureq = { opt-level = 1 }
 "#;
 
 /// A small program beside the library, for commands that need the library but no notebook.
