@@ -12,12 +12,8 @@
 //! println!("John leads Mary by {:.2}", logits.logit_diff(" John", " Mary")?);
 //! println!("attention of layer 0: {:?}", cache.pattern(0)?.dims());
 //!
-//! // What if layer 0's second head saw nothing?
-//! let hooks = Hooks::new().edit(z(0), |z, _| {
-//!     let mask = Tensor::new(&[1f32, 0., 1., 1.], z.device())?.reshape((1, 1, 4, 1))?;
-//!     Ok(z.broadcast_mul(&mask)?)
-//! });
-//! # let hooks = Hooks::new().edit(z(0), |z, _| Ok((z * 0.5)?));
+//! // What if the first layer's attention said nothing?
+//! let hooks = Hooks::new().edit(attn_out(0), |out, _| Ok((out * 0.0)?));
 //! let ablated = model.run_with_hooks("After John and Mary went to the store, Mary gave a bottle of milk to", &hooks)?;
 //! println!("without it by {:.2}", ablated.logit_diff(" John", " Mary")?);
 //! # Ok(()) }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candlescope::Result;
+use candlescope::hub::{self, HubSettings};
 use candlescope::prelude::*;
 use common::{fixture, model};
 
@@ -42,7 +43,9 @@ fn edit_config(folder: &Path, from: &str, to: &str) {
 
 #[test]
 fn an_unknown_name_suggests_a_near_one() {
-    let found = sentence(HookedTransformer::from_pretrained("tny"));
+    // Offline and with an empty cache, so that no test asks the network.
+    let settings = HubSettings::offline(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("empty_cache"));
+    let found = sentence(hub::resolve_with("tny", None, &settings));
     assert!(found.contains("tny") && found.contains("tiny"), "{found}");
 }
 

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
-/// use candlescope::FactoredMatrix;
+/// use candlescope::analysis::FactoredMatrix;
 ///
 /// let a = Tensor::new(&[[1f32], [2.], [2.]], &Device::Cpu)?;
 /// let b = Tensor::new(&[[3f32, 0., 4.]], &Device::Cpu)?;

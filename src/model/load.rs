@@ -89,7 +89,6 @@ impl HookedTransformer {
     /// use candlescope::prelude::*;
     /// let model = HookedTransformer::from_pretrained("tiny")?;
     /// println!("loss {:.3}", model.loss("John gave a book to Mary.")?);
-    /// let error = HookedTransformer::from_pretrained("no-such-folder/model").unwrap_err();
     /// # Ok::<(), candlescope::Error>(())
     /// ```
     pub fn from_pretrained(name: &str) -> Result<Self> {

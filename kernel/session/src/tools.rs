@@ -1,0 +1,41 @@
+//! Commands that need the library but no notebook; `candlescope tokens` and its like start them.
+
+use std::process::ExitCode;
+
+use candlescope::tokens::{Tokenizer, describe};
+use candlescope::{Error, Result, hub};
+
+/// Does what the program's arguments say.
+pub fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(text) => {
+            println!("{}", text.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<String> {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["tokens", "--model", model, "--", text] => describe(text, &tokenizer(model)?),
+        _ => Err(Error::msg("the only command here is: tokens --model NAME -- TEXT")),
+    }
+}
+
+/// GPT-2's is part of the library; any other comes with its model.
+fn tokenizer(model: &str) -> Result<Tokenizer> {
+    if ["gpt2", "openai-community/gpt2"].contains(&model) {
+        return Tokenizer::gpt2();
+    }
+    let files = hub::resolve(model, None)?;
+    match &files.tokenizer {
+        Some(tokenizer) => Tokenizer::from_files(tokenizer, files.tokenizer_config.clone()),
+        None => Err(Error::NoTokenizer { why: format!("'{model}' has no tokenizer.json") }),
+    }
+}

@@ -1,0 +1,244 @@
+//! The session library: candlescope and candle as one shared library at full release speed, built once and kept.
+//!
+//! It is built in a template folder that looks just as evcxr's own folder will look, so that cargo finds nothing left
+//! to do there. The folder sits in the user's cache: `<cache>/candlescope/<key>/template`. The key stands for
+//! everything that would make cargo build all of it anew; within a key cargo itself knows what changed.
+
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, bail};
+
+use crate::compile::{self, Step};
+use crate::folder::SessionFolder;
+use crate::toolchain::Toolchain;
+
+/// Where the caches are, when not in the user's cache folder.
+const CACHE_VARIABLE: &str = "CANDLESCOPE_CACHE";
+/// Where candlescope's source is, when not where this binary was built from.
+const SOURCE_VARIABLE: &str = "CANDLESCOPE_SOURCE";
+
+/// Dependencies run at release speed; the cells themselves stay checked and quick to compile. This overrides evcxr's
+/// manifest from a parent folder.
+const CARGO_CONFIG: &str = r#"[profile.dev.package."*"]
+opt-level = 3
+debug-assertions = false
+overflow-checks = false
+"#;
+
+/// A small program beside the library, for commands that need the library but no notebook.
+const TOOLS: &str = "fn main() -> std::process::ExitCode {\n    candlescope::tools::main()\n}\n";
+
+/// Where the session library is, or will be.
+#[derive(Debug, Clone)]
+pub struct Library {
+    pub toolchain: Toolchain,
+    /// `<cache>/candlescope/<key>`
+    root: PathBuf,
+    /// The package candlescope-session.
+    source: PathBuf,
+    features: Vec<String>,
+}
+
+impl Library {
+    /// Finds the toolchain, the source and the place; builds nothing.
+    pub fn locate(features: &[String]) -> Result<Self> {
+        let toolchain = Toolchain::find()?;
+        let source = source()?;
+        let features = features.to_vec();
+        let manifest = manifest(&source, &features);
+        let mut hasher = DefaultHasher::new();
+        (&toolchain.version, env!("CARGO_PKG_VERSION"), manifest, CARGO_CONFIG, TOOLS).hash(&mut hasher);
+        let root = cache()?.join(format!("{:016x}", hasher.finish()));
+        Ok(Self { toolchain, root, source, features })
+    }
+
+    /// Builds what is missing or out of date, telling how far it is. Quick when there is nothing to do.
+    pub fn build(&self, tell: &mut dyn FnMut(&Step)) -> Result<()> {
+        let _lock = self.lock()?;
+        self.write_template()?;
+        compile::run(&self.toolchain, &self.template(), tell)
+    }
+
+    /// Whether the small program is newer than everything it was built from. Cargo knows better, but takes longer.
+    pub fn is_fresh(&self) -> bool {
+        let Ok(built) = fs::metadata(self.tools()).and_then(|file| file.modified()) else { return false };
+        let Some(root) = self.source.ancestors().nth(2) else { return false };
+        let parts = ["Cargo.toml", "Cargo.lock", "src", "kernel/session"];
+        parts.iter().all(|part| newest(&root.join(part)).is_some_and(|newest| newest <= built))
+    }
+
+    /// A private copy of the template for one session; the library must be built.
+    pub fn session_folder(&self) -> Result<SessionFolder> {
+        let _lock = self.lock()?;
+        SessionFolder::create(&self.template(), &self.root.join("sessions"))
+    }
+
+    /// The line that begins a session.
+    pub fn dependency(&self) -> String {
+        format!(":dep {}", dependency(&self.source, &self.features))
+    }
+
+    /// The small program with the commands that need the library.
+    pub fn tools(&self) -> PathBuf {
+        self.output(&self.template()).join(format!("ctx{}", std::env::consts::EXE_SUFFIX))
+    }
+
+    /// The folders with the shared libraries that a program needs which was built in the folder `built_in`.
+    pub fn loader_path(&self, built_in: &Path) -> Result<Vec<PathBuf>> {
+        let output = self.output(built_in);
+        Ok(vec![output.join("deps"), output, self.toolchain.libraries()?])
+    }
+
+    /// The folder that sessions are copied from.
+    pub fn template(&self) -> PathBuf {
+        self.root.join("template")
+    }
+
+    fn output(&self, built_in: &Path) -> PathBuf {
+        built_in.join("target").join(&self.toolchain.host).join("debug")
+    }
+
+    fn write_template(&self) -> Result<()> {
+        let template = self.template();
+        create(&template.join("src"))?;
+        create(&self.root.join(".cargo"))?;
+        write(&self.root.join(".cargo/config.toml"), CARGO_CONFIG)?;
+        // Cargo looks no further up for a workspace that these packages might belong to.
+        write(&self.root.join("Cargo.toml"), "[workspace]\nexclude = [\"template\", \"sessions\"]\n")?;
+        write(&template.join("Cargo.toml"), &manifest(&self.source, &self.features))?;
+        write(&template.join("src/lib.rs"), "")?;
+        write(&template.join("src/main.rs"), TOOLS)?;
+        // The versions that candlescope was tested with.
+        if let Some(lock) = self.source.ancestors().map(|folder| folder.join("Cargo.lock")).find(|lock| lock.is_file())
+        {
+            let text = fs::read_to_string(&lock).with_context(|| format!("{} can't be read", lock.display()))?;
+            write(&template.join("Cargo.lock"), &text)?;
+        }
+        Ok(())
+    }
+
+    /// One builder, and no copying while building.
+    fn lock(&self) -> Result<File> {
+        create(&self.root)?;
+        let path = self.root.join("lock");
+        let file = File::create(&path).with_context(|| cannot_write(&path))?;
+        file.lock().with_context(|| format!("{} can't be locked", path.display()))?;
+        Ok(file)
+    }
+}
+
+/// When the file, or the newest file below the folder, was changed.
+fn newest(path: &Path) -> Option<SystemTime> {
+    let mut newest = fs::metadata(path).and_then(|file| file.modified()).ok()?;
+    if path.is_dir() {
+        for entry in fs::read_dir(path).ok()? {
+            newest = newest.max(self::newest(&entry.ok()?.path())?);
+        }
+    }
+    Some(newest)
+}
+
+/// What evcxr 0.22 writes for a session whose only dependency is ours. Cargo compares the profile and the dependencies,
+/// so these must agree with evcxr's.
+fn manifest(source: &Path, features: &[String]) -> String {
+    format!(
+        r#"
+[package]
+name = "ctx"
+version = "1.0.0"
+edition = "2024"
+
+[lib]
+crate-type = ["cdylib"]
+path = "src/lib.rs"
+
+[profile.dev]
+opt-level = 2
+debug = false
+strip = "debuginfo"
+rpath = true
+lto = false
+debug-assertions = true
+codegen-units = 16
+panic = 'unwind'
+incremental = true
+overflow-checks = true
+
+[dependencies]
+{}
+"#,
+        dependency(source, features)
+    )
+}
+
+/// The dependency as a line of a manifest. Cells know the session library by the name candlescope.
+fn dependency(source: &Path, features: &[String]) -> String {
+    let path = source.display().to_string().replace('\\', "/").replace('"', "\\\"");
+    let mut line = format!("candlescope = {{ package = \"candlescope-session\", path = \"{path}\"");
+    if !features.is_empty() {
+        let names: Vec<String> = features.iter().map(|name| format!("\"{name}\"")).collect();
+        let _ = write!(line, ", features = [{}]", names.join(", "));
+    }
+    line + " }"
+}
+
+fn source() -> Result<PathBuf> {
+    let source = match std::env::var_os(SOURCE_VARIABLE) {
+        Some(folder) => PathBuf::from(folder).join("kernel").join("session"),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("session"),
+    };
+    if !source.join("Cargo.toml").is_file() {
+        bail!(
+            "candlescope's source was not found: looked for {}; set {SOURCE_VARIABLE} to the folder of the clone",
+            source.join("Cargo.toml").display()
+        );
+    }
+    Ok(source)
+}
+
+/// `<cache>/candlescope`
+fn cache() -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os(CACHE_VARIABLE) {
+        return Ok(PathBuf::from(folder));
+    }
+    match dirs::cache_dir() {
+        Some(folder) => Ok(folder.join("candlescope")),
+        None => bail!("this user has no cache folder; set {CACHE_VARIABLE} to one"),
+    }
+}
+
+fn create(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| cannot_write(folder))
+}
+
+/// Writes only what changed, so that cargo sees no new time on an old file.
+fn write(path: &Path, text: &str) -> Result<()> {
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    fs::write(path, text).with_context(|| cannot_write(path))
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!(
+        "{} can't be written; free some space, or set {CACHE_VARIABLE} to a folder that can be written to",
+        path.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_reach_the_dependency() {
+        assert_eq!(
+            dependency(Path::new("/a/session"), &["cuda".to_string()]),
+            r#"candlescope = { package = "candlescope-session", path = "/a/session", features = ["cuda"] }"#
+        );
+    }
+}

@@ -1,0 +1,25 @@
+//! `candlescope tokens`: how a text is cut into tokens. The work is done by a small program that was built with the
+//! session library, so that this binary need not contain the library too.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::library::Library;
+use crate::loader;
+use crate::progress;
+
+/// Builds the session library where needed, and hands the arguments on.
+pub fn tokens(text: &str, model: &str) -> Result<bool> {
+    let library = Library::locate(&[])?;
+    if !library.is_fresh() {
+        progress::build(&library)?;
+    }
+    let program = library.tools();
+    let status = Command::new(&program)
+        .args(["tokens", "--model", model, "--", text])
+        .env(loader::variable(), loader::value(library.loader_path(&library.template())?)?)
+        .status()
+        .with_context(|| format!("{} can't be started", program.display()))?;
+    Ok(status.success())
+}
