@@ -21,6 +21,9 @@ mod session;
 mod tokens;
 mod toolchain;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A microscope for transformer language models, in Rust notebooks.
 #[derive(Parser)]
 #[command(name = "candlescope", version)]
