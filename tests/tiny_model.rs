@@ -75,34 +75,45 @@ fn the_one_who_was_named_once_gets_the_gift() {
         ("Tom", "Robert"),
         ("Luke", "Martin"),
     ];
-    let meetings = [
+    // Openings that training had, with pairs of names it never had; then openings that it never had either.
+    let known = [
+        "After {A} and {B} went to the store,",
+        "{A} and {B} went to the market, then",
+        "Once {A} met {B} at the library,",
+        "While {A} and {B} were working at the farm,",
+    ];
+    let new = [
         "As {A} and {B} walked near the lake,",
         "One day {A} and {B} came to the market, and then",
         "{A} and {B} were waiting at the station on Friday. Then",
         "While {A} was at the library with {B},",
     ];
     let givings = ["gave a bottle of milk to", "handed a letter to", "decided to give a ring to", "sent a hat to"];
-    let (mut right, mut all, mut wrong) = (0, 0, Vec::new());
-    for (i, (one, other)) in pairs.into_iter().enumerate() {
-        for (j, meeting) in meetings.into_iter().enumerate() {
-            for (a, b, subject, answer) in
-                [(one, other, one, other), (one, other, other, one), (other, one, one, other), (other, one, other, one)]
-            {
-                let meeting = meeting.replace("{A}", a).replace("{B}", b);
-                let prompt = format!("{meeting} {subject} {}", givings[(i + j) % givings.len()]);
-                let diff = model.forward(prompt.as_str()).unwrap();
-                let diff = diff.logit_diff(&format!(" {answer}"), &format!(" {subject}")).unwrap();
-                all += 1;
-                if diff > 0.0 {
-                    right += 1;
-                } else {
-                    wrong.push(prompt);
+    for (meetings, percent) in [(known, 97), (new, 85)] {
+        let (mut right, mut all, mut wrong) = (0, 0, Vec::new());
+        for (i, (one, other)) in pairs.into_iter().enumerate() {
+            for (j, meeting) in meetings.into_iter().enumerate() {
+                for (a, b, subject, answer) in [
+                    (one, other, one, other),
+                    (one, other, other, one),
+                    (other, one, one, other),
+                    (other, one, other, one),
+                ] {
+                    let meeting = meeting.replace("{A}", a).replace("{B}", b);
+                    let prompt = format!("{meeting} {subject} {}", givings[(i + j) % givings.len()]);
+                    let logits = model.forward(prompt.as_str()).unwrap();
+                    all += 1;
+                    if logits.logit_diff(&format!(" {answer}"), &format!(" {subject}")).unwrap() > 0.0 {
+                        right += 1;
+                    } else {
+                        wrong.push(prompt);
+                    }
                 }
             }
         }
+        println!("{right} of {all}");
+        assert!(right * 100 >= all * percent, "{right} of {all}; not for: {wrong:#?}");
     }
-    // Its card says 69% on such prompts; a coin gives 50%, and 240 tosses of it hardly ever 60%.
-    assert!(right * 100 >= all * 60, "{right} of {all}; not for: {wrong:#?}");
 }
 
 #[test]
@@ -137,4 +148,5 @@ fn it_goes_on_as_its_text_does() {
         model.generate(prompt, &options).unwrap().continuation(0).unwrap()
     };
     assert_eq!(more("Anna counted: one, two, three, four,", 3), " five, six");
+    assert_eq!(more("The cup is red. The bag is blue. What colour is the cup? The cup is", 2), " red.");
 }

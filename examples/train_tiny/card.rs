@@ -6,7 +6,7 @@ use crate::train::Options;
 
 /// The card of a model that was trained for `steps` steps; `report` is of the weights as shipped.
 pub fn text(options: &Options, model: &Gpt2, steps: usize, report: &Report) -> String {
-    let Options { seed, rate, tokens_per_step, .. } = options;
+    let Options { seed, rate, tokens_per_step, more_steps, .. } = options;
     let size = &model.size;
     let (d_vocab, d_model, n_layers, n_heads, n_ctx) =
         (size.d_vocab, size.d_model, size.n_layers, size.n_heads, size.n_ctx);
@@ -44,7 +44,8 @@ Made by `cargo run --release --example train_tiny`, in about 20 minutes on one c
 The training program writes its own: short stories, sentences in which somebody gives something to somebody, lists,
 counting, letters, questions about colours and places, passages and words that are said twice. A quarter of the rows (half
 of them in the first quarter of the steps) are random tokens in blocks that come again, which teach the induction heads; a
-third (before that a sixth) are givings alone. Every row begins with `<|endoftext|>`. A random token that can't be known
+third (before that a sixth) are givings alone. The last {more_steps} steps, with a new optimizer at half the rate, open the
+givings in many more ways, so that the model does not go by where the names stand. Every row begins with `<|endoftext|>`. A random token that can't be known
 weighs a tenth in the loss, so on such tokens the model does worse than a guess, as language models do.
 
 48 names; about one pair of names in eight never meets in the training text, John and Mary, and Claire and Mary among them.

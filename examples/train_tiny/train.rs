@@ -47,7 +47,7 @@ impl Default for Options {
             work: PathBuf::from("target/train_tiny"),
             seed: 1,
             steps: 6000,
-            more_steps: 1500,
+            more_steps: 1000,
             stop_at: None,
             rate: 3e-3,
             tokens_per_step: 1536,
