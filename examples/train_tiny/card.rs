@@ -37,7 +37,7 @@ loads it without a network.
 | Loss curve | loss.csv: mean loss of 25 steps, and now and then the measurements below |
 | Licence | MIT OR Apache-2.0, text and weights alike: no text of others was used |
 
-Made by `cargo run --release --example train_tiny`, in about 20 minutes on one core.
+Made by `cargo run --release --example train_tiny`, in about half an hour on one core.
 
 ## The text
 

@@ -302,9 +302,9 @@ mod tests {
             &Device::Cpu,
         )?;
         let plain = || candle_nn::ops::softmax(&x.affine(0.3, 0.0)?.broadcast_add(&hidden)?, D::Minus1);
-        same(&[x.clone()], || causal_softmax(&x, 0.3), plain)?;
+        same(std::slice::from_ref(&x), || causal_softmax(&x, 0.3), plain)?;
 
-        same(&[x.clone()], || gelu(&x), || x.gelu())?;
+        same(std::slice::from_ref(&x), || gelu(&x), || x.gelu())?;
 
         let (x, weight, bias) = (var(&[7, 12], 2), var(&[12], 3), var(&[12], 4));
         let plain = || candle_nn::ops::layer_norm_slow(&x, &weight, &bias, 1e-5);
@@ -312,10 +312,10 @@ mod tests {
 
         let targets = [3, 0, 11, 5, 5, 1, 2];
         let plain = || candle_nn::loss::cross_entropy(&x, &Tensor::new(&targets, &Device::Cpu)?);
-        same(&[x.clone()], || cross_entropy(&x, &targets, &[1.0; 7]), plain)?;
+        same(std::slice::from_ref(&x), || cross_entropy(&x, &targets, &[1.0; 7]), plain)?;
         let one_row =
             || candle_nn::loss::cross_entropy(&x.narrow(0, 2, 1)?, &Tensor::new(&targets[2..3], &Device::Cpu)?);
-        same(&[x.clone()], || cross_entropy(&x, &targets, &[0.0, 0.0, 7.0, 0.0, 0.0, 0.0, 0.0]), one_row)?;
+        same(std::slice::from_ref(&x), || cross_entropy(&x, &targets, &[0.0, 0.0, 7.0, 0.0, 0.0, 0.0, 0.0]), one_row)?;
         let mean = losses(&x, &targets)?.iter().sum::<f32>() / 7.0;
         assert!((mean - plain()?.to_scalar::<f32>()?).abs() < 1e-5);
         Ok(())

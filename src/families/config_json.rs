@@ -81,7 +81,7 @@ impl ConfigJson {
 
     /// A quotient that must come out whole, such as d_model / n_heads.
     pub(crate) fn divide(&self, what: &str, dividend: usize, divisor: usize) -> Result<usize> {
-        if dividend % divisor == 0 {
+        if dividend.is_multiple_of(divisor) {
             Ok(dividend / divisor)
         } else {
             Err(self.error(format!("{what}: {dividend} is not a multiple of {divisor}")))
@@ -106,7 +106,7 @@ impl ConfigJson {
         let base = either(&["rope_theta", "rotary_emb_base"], default_base)?;
         let fraction = either(&["partial_rotary_factor", "rotary_pct"], default_fraction)?;
         let rotary_dim = (d_head as f64 * fraction) as usize;
-        if rotary_dim == 0 || rotary_dim % 2 != 0 || rotary_dim > d_head {
+        if rotary_dim == 0 || !rotary_dim.is_multiple_of(2) || rotary_dim > d_head {
             return Err(self.error(format!("rotary positions turn {rotary_dim} of {d_head} head dimensions; an even number from 2 to {d_head} is needed")));
         }
         let kind = match nested.value("rope_type").or_else(|| nested.value("type")) {

@@ -74,7 +74,7 @@ impl WeightSource {
     /// Whether there is a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
         let name = self.full_name(name);
-        self.names.iter().any(|own| *own == name)
+        self.names.contains(&name)
     }
 
     /// The tensor of this name, which must have this shape.
