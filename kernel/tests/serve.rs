@@ -10,8 +10,9 @@ use jupyter_protocol::{
     ShutdownRequest, Transport,
 };
 use jupyter_zmq_client::{
-    ClientControlConnection, ClientIoPubConnection, ClientShellConnection, create_client_control_connection,
-    create_client_iopub_connection, create_client_shell_connection, peek_ports_with_listeners,
+    ClientControlConnection, ClientIoPubConnection, ClientShellConnection, PeerIdentity,
+    create_client_control_connection, create_client_iopub_connection, create_client_shell_connection_with_identity,
+    peek_ports_with_listeners, peer_identity_for_session,
 };
 
 /// Generous: the first test of all builds the session library.
@@ -64,7 +65,7 @@ impl Kernel {
         let id = "test";
         Self {
             process,
-            shell: create_client_shell_connection(&connection, id).await.unwrap(),
+            shell: create_client_shell_connection_with_identity(&connection, id, identity(id)).await.unwrap(),
             control: create_client_control_connection(&connection, id).await.unwrap(),
             iopub: create_client_iopub_connection(&connection, "", id).await.unwrap(),
             connection,
@@ -79,22 +80,27 @@ impl Kernel {
 
     /// Sends a cell and gathers everything until the kernel is idle again.
     async fn execute(&mut self, code: &str) -> Vec<JupyterMessageContent> {
-        self.shell.send(ExecuteRequest::new(code.to_string()).into()).await.unwrap();
-        self.until_idle().await
+        let request = self.send(code).await;
+        self.until_idle(&request).await
     }
 
-    async fn until_idle(&mut self) -> Vec<JupyterMessageContent> {
+    /// Sends a cell; gives the request's id.
+    async fn send(&mut self, code: &str) -> String {
+        let request: JupyterMessage = ExecuteRequest::new(code.to_string()).into();
+        let id = request.header.msg_id.clone();
+        self.shell.send(request).await.unwrap();
+        id
+    }
+
+    async fn until_idle(&mut self, request: &str) -> Vec<JupyterMessageContent> {
         let mut seen = Vec::new();
-        let mut executing = false;
         loop {
             let message = tokio::time::timeout(BUILD, self.iopub.read()).await.expect("an output").unwrap();
+            if message.parent_header.is_none_or(|parent| parent.msg_id != request) {
+                continue;
+            }
             match message.content {
-                JupyterMessageContent::ExecuteInput(_) => executing = true,
-                JupyterMessageContent::Status(status)
-                    if executing && status.execution_state == ExecutionState::Idle =>
-                {
-                    break;
-                }
+                JupyterMessageContent::Status(status) if status.execution_state == ExecutionState::Idle => break,
                 content => seen.push(content),
             }
         }
@@ -102,6 +108,10 @@ impl Kernel {
         seen.push(reply.content);
         seen
     }
+}
+
+fn identity(session: &str) -> PeerIdentity {
+    peer_identity_for_session(session).unwrap()
 }
 
 async fn wait_for_port(port: u16) {
@@ -174,18 +184,20 @@ async fn the_kernel_serves_a_session() {
     );
 
     let endless = "loop { std::thread::sleep(std::time::Duration::from_millis(5)); }";
-    kernel.shell.send(ExecuteRequest::new(endless.to_string()).into()).await.unwrap();
+    let request = kernel.send(endless).await;
     tokio::time::sleep(Duration::from_secs(8)).await;
     kernel.control.send(InterruptRequest {}.into()).await.unwrap();
-    let seen = kernel.until_idle().await;
-    assert!(error(&seen).is_some_and(|error| error.contains("variables are lost")), "{seen:?}");
+    let seen = kernel.until_idle(&request).await;
+    assert!(error(&seen).is_some_and(|error| error.starts_with("interrupt: ")), "{seen:?}");
     assert_eq!(result(&kernel.execute("2 + 2").await).as_deref(), Some("4"), "the session goes on");
 
     kernel.control.send(ShutdownRequest { restart: false }.into()).await.unwrap();
-    let ended = (0..200).any(|_| {
-        std::thread::sleep(Duration::from_millis(50));
-        kernel.process.try_wait().unwrap().is_some()
-    });
+    let mut ended = false;
+    let until = Instant::now() + SOON;
+    while !ended && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        ended = kernel.process.try_wait().unwrap().is_some();
+    }
     assert!(ended, "it ends when told to");
 }
 
@@ -194,7 +206,8 @@ async fn a_message_with_a_wrong_signature_is_not_run() {
     let mut kernel = Kernel::start().await;
     let mut forged = kernel.connection.clone();
     forged.key = "another key".to_string();
-    let mut stranger = create_client_shell_connection(&forged, "stranger").await.unwrap();
+    let mut stranger =
+        create_client_shell_connection_with_identity(&forged, "stranger", identity("stranger")).await.unwrap();
     stranger.send(KernelInfoRequest {}.into()).await.unwrap();
     let answer = tokio::time::timeout(Duration::from_secs(2), stranger.read()).await;
     assert!(answer.is_err(), "no answer to a stranger");

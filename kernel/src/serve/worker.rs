@@ -39,6 +39,7 @@ pub struct Shared(Arc<Mutex<State>>);
 struct State {
     ready: bool,
     running: bool,
+    interrupted: bool,
     stopper: Option<Stopper>,
 }
 
@@ -51,11 +52,12 @@ impl Shared {
 
     /// Ends the running cell, if one runs.
     pub fn stop(&self) {
-        let state = self.state();
-        if let (true, Some(stopper)) = (state.running, &state.stopper)
-            && let Err(error) = stopper.stop()
-        {
-            eprintln!("the cell could not be interrupted: {error:#}");
+        let mut state = self.state();
+        if let (true, Some(stopper)) = (state.running, state.stopper.clone()) {
+            match stopper.stop() {
+                Ok(()) => state.interrupted = true,
+                Err(error) => eprintln!("the cell could not be interrupted: {error:#}"),
+            }
         }
     }
 
@@ -65,8 +67,17 @@ impl Shared {
         state.stopper = Some(stopper);
     }
 
-    fn set_running(&self, running: bool) {
-        self.state().running = running;
+    fn begin(&self) {
+        let mut state = self.state();
+        state.running = true;
+        state.interrupted = false;
+    }
+
+    /// Whether the cell was interrupted.
+    fn end(&self) -> bool {
+        let mut state = self.state();
+        state.running = false;
+        state.interrupted
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -152,14 +163,14 @@ impl Worker {
         let result = match session {
             Ok(_) if request.code.trim().is_empty() => Ok(()),
             Ok(session) => {
-                self.shared.set_running(true);
+                self.shared.begin();
                 let result = session.execute(&request.code, &mut |output| {
                     if !request.silent {
                         publish(&outbox, output, count, message);
                     }
                 });
-                self.shared.set_running(false);
-                result
+                let interrupted = self.shared.end();
+                result.map_err(|failure| if interrupted { interruption() } else { failure })
             }
             Err(error) => Err(not_ready(error)),
         };
@@ -305,6 +316,12 @@ fn coloured(failure: &Failure) -> Vec<String> {
         _ => line.clone(),
     };
     failure.details.iter().map(mark).collect()
+}
+
+fn interruption() -> Failure {
+    let message =
+        "the cell was interrupted; all variables are lost, so run the notebook again from the top".to_string();
+    Failure { name: "interrupt".into(), details: vec![format!("interrupt: {message}")], message }
 }
 
 fn not_ready(error: &anyhow::Error) -> Failure {
