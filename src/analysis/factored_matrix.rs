@@ -6,9 +6,9 @@ use faer::Mat;
 use super::linalg;
 use crate::{Error, Result};
 
-/// The matrix A·B [.., l, r], kept as its factors A [.., l, m] and B [.., m, r] and never multiplied out unasked.
+/// The matrix A·B `[.., l, r]`, kept as its factors A `[.., l, m]` and B `[.., m, r]` and never multiplied out unasked.
 ///
-/// The OV circuit of a head is `W_V · W_O`: [d_model, d_model] with rank d_head. All questions here are answered through
+/// The OV circuit of a head is `W_V · W_O`: `[d_model, d_model]` with rank d_head. All questions here are answered through
 /// the factors, for whole stacks (all heads of all layers) at once; leading axes of the factors broadcast.
 ///
 /// Decompositions are made on the CPU in f64 and give f32 tensors on the factors' device; no gradient flows through
@@ -35,25 +35,25 @@ pub struct FactoredMatrix {
 /// The thin singular value decomposition `u · diag(s) · vᵀ`, with k = min(l, m, r).
 #[derive(Clone, Debug)]
 pub struct Svd {
-    /// Left singular vectors as columns, [.., l, k].
+    /// Left singular vectors as columns, `[.., l, k]`.
     pub u: Tensor,
-    /// Singular values in descending order, [.., k].
+    /// Singular values in descending order, `[.., k]`.
     pub s: Tensor,
-    /// Right singular vectors as columns, [.., r, k].
+    /// Right singular vectors as columns, `[.., r, k]`.
     pub v: Tensor,
 }
 
 /// Complex eigenvalues, largest modulus first.
 #[derive(Clone, Debug)]
 pub struct Eigenvalues {
-    /// Real parts, [.., m].
+    /// Real parts, `[.., m]`.
     pub re: Tensor,
-    /// Imaginary parts, [.., m].
+    /// Imaginary parts, `[.., m]`.
     pub im: Tensor,
 }
 
 impl FactoredMatrix {
-    /// A·B from `a` [.., l, m] and `b` [.., m, r].
+    /// A·B from `a` `[.., l, m]` and `b` `[.., m, r]`.
     ///
     /// # Errors
     /// When the inner sizes differ, the leading axes do not broadcast, or a factor has less than two axes.
@@ -81,12 +81,12 @@ impl FactoredMatrix {
         Ok(Self { a: spread(a)?, b: spread(b)? })
     }
 
-    /// The left factor [.., l, m], with all leading axes (a broadcast view where they were broadcast).
+    /// The left factor `[.., l, m]`, with all leading axes (a broadcast view where they were broadcast).
     pub fn a(&self) -> &Tensor {
         &self.a
     }
 
-    /// The right factor [.., m, r], with all leading axes (a broadcast view where they were broadcast).
+    /// The right factor `[.., m, r]`, with all leading axes (a broadcast view where they were broadcast).
     pub fn b(&self) -> &Tensor {
         &self.b
     }
@@ -96,7 +96,7 @@ impl FactoredMatrix {
         linalg::matmul(&self.a, &self.b)
     }
 
-    /// The small product B·A [.., m, m], which has the non-zero eigenvalues of A·B.
+    /// The small product B·A `[.., m, m]`, which has the non-zero eigenvalues of A·B.
     ///
     /// # Errors
     /// When the matrix is not square.
@@ -120,12 +120,12 @@ impl FactoredMatrix {
         linalg::last_dims(&self.b).1
     }
 
-    /// The shape of the product, [.., l, r].
+    /// The shape of the product, `[.., l, r]`.
     pub fn shape(&self) -> Vec<usize> {
         [self.leading(), &[self.ldim(), self.rdim()]].concat()
     }
 
-    /// The leading axes; empty for a single matrix, [n_layers, n_heads] for the heads of a model.
+    /// The leading axes; empty for a single matrix, `[n_layers, n_heads]` for the heads of a model.
     pub fn leading(&self) -> &[usize] {
         linalg::leading(&self.a)
     }
@@ -141,7 +141,7 @@ impl FactoredMatrix {
         Self::new(&self.a, &right)
     }
 
-    /// `self · x` for a dense `x` [.., r, n], factored: its inner size is the smaller of m and r.
+    /// `self · x` for a dense `x` `[.., r, n]`, factored: its inner size is the smaller of m and r.
     pub fn right_mul(&self, x: &Tensor) -> Result<FactoredMatrix> {
         self.check_matrix(x)?;
         self.check_inner(&self.shape(), x.dims())?;
@@ -151,7 +151,7 @@ impl FactoredMatrix {
         Self::new(&self.ab()?, x)
     }
 
-    /// `x · self` for a dense `x` [.., n, l], factored: its inner size is the smaller of l and m.
+    /// `x · self` for a dense `x` `[.., n, l]`, factored: its inner size is the smaller of l and m.
     pub fn left_mul(&self, x: &Tensor) -> Result<FactoredMatrix> {
         self.check_matrix(x)?;
         self.check_inner(x.dims(), &self.shape())?;
@@ -161,14 +161,14 @@ impl FactoredMatrix {
         Self::new(x, &self.ab()?)
     }
 
-    /// `self · x` for vectors `x` [.., r], dense: [.., l].
+    /// `self · x` for vectors `x` `[.., r]`, dense: `[.., l]`.
     pub fn mul_vec(&self, x: &Tensor) -> Result<Tensor> {
         let column = self.as_column(x, self.rdim())?;
         Ok(linalg::matmul(&self.a, &linalg::matmul(&self.b, &column)?)?
             .squeeze(self.a.rank().max(column.rank()) - 1)?)
     }
 
-    /// `x · self` for vectors `x` [.., l] as rows, dense: [.., r]. It is what a residual stream vector becomes.
+    /// `x · self` for vectors `x` `[.., l]` as rows, dense: `[.., r]`. It is what a residual stream vector becomes.
     pub fn left_mul_vec(&self, x: &Tensor) -> Result<Tensor> {
         self.as_column(x, self.ldim())?;
         self.transpose()?.mul_vec(x)
@@ -228,7 +228,7 @@ impl FactoredMatrix {
 
     /// The m eigenvalues of B·A, which are those of A·B (of which the other l - m are zero).
     ///
-    /// Eigenvalues stay the same when a product is turned around: those of `W_E · OV · W_U` [d_vocab, d_vocab] are those
+    /// Eigenvalues stay the same when a product is turned around: those of `W_E · OV · W_U` `[d_vocab, d_vocab]` are those
     /// of `ov.right_mul(W_U · W_E)`, which takes 1/60 of the memory.
     ///
     /// # Errors
@@ -251,7 +251,7 @@ impl FactoredMatrix {
         })
     }
 
-    /// How much of the matrix copies: Re Σλ / Σ|λ|, one number in [-1, 1] per matrix, shape = leading axes.
+    /// How much of the matrix copies: Re Σλ / Σ|λ|, one number in `[-1, 1]` per matrix, shape = leading axes.
     ///
     /// On an OV circuit, 1 means that a head raises the tokens that it attends to, -1 that it lowers them.
     ///
@@ -377,7 +377,7 @@ impl FactoredMatrix {
         Ok(self.stack(mats, 1, 1)?.reshape(self.leading())?)
     }
 
-    /// Vectors [.., n] as matrices [.., n, 1].
+    /// Vectors `[.., n]` as matrices `[.., n, 1]`.
     fn as_column(&self, x: &Tensor, n: usize) -> Result<Tensor> {
         match x.dims() {
             [.., last] if *last == n => Ok(x.unsqueeze(x.rank())?),
@@ -416,7 +416,7 @@ impl FactoredMatrix {
 }
 
 impl Eigenvalues {
-    /// The moduli |λ|, [.., m].
+    /// The moduli |λ|, `[.., m]`.
     pub fn abs(&self) -> Result<Tensor> {
         Ok((self.re.sqr()? + self.im.sqr()?)?.sqrt()?)
     }
@@ -431,7 +431,7 @@ impl Eigenvalues {
         Ok(self.abs()?.sum(self.re.rank() - 1)?)
     }
 
-    /// Re Σλ / Σ|λ| in [-1, 1], shape = leading axes; 0 where every eigenvalue is zero.
+    /// Re Σλ / Σ|λ| in `[-1, 1]`, shape = leading axes; 0 where every eigenvalue is zero.
     pub fn copying_score(&self) -> Result<Tensor> {
         let total = self.sum_abs()?;
         let guard = total.eq(0f32)?.to_dtype(DType::F32)?;

@@ -7,8 +7,8 @@ use crate::model::HookedTransformer;
 use crate::tokens::Tokens;
 use crate::{Error, Result};
 
-/// `rows` rows of `length` random token ids, each row repeated once: [rows, 2 * length], or with the model's BOS in
-/// front, if it wants one by default, [rows, 1 + 2 * length].
+/// `rows` rows of `length` random token ids, each row repeated once: `[rows, 2 * length]`, or with the model's BOS in
+/// front, if it wants one by default, `[rows, 1 + 2 * length]`.
 ///
 /// The ids are uniform over the vocabulary, special tokens aside. One seed gives one batch.
 ///

@@ -1,6 +1,6 @@
 //! The bridge from candle tensors to faer, which has the decompositions that candle lacks.
 //!
-//! A stack of matrices [.., rows, columns] is worked on matrix by matrix, in parallel, in f64; only the matrices in work
+//! A stack of matrices `[.., rows, columns]` is worked on matrix by matrix, in parallel, in f64; only the matrices in work
 //! are ever copied. Results come back as f32.
 
 use candle_core::{DType, Device, Tensor};
@@ -31,7 +31,7 @@ pub(crate) fn map_pairs<T: Send>(
         .collect()
 }
 
-/// Puts equally large matrices, in row-major order of `leading`, into one f32 tensor [leading.., rows, columns].
+/// Puts equally large matrices, in row-major order of `leading`, into one f32 tensor `[leading.., rows, columns]`.
 pub(crate) fn stack(mats: &[Mat<f64>], leading: &[usize], rows: usize, cols: usize, device: &Device) -> Result<Tensor> {
     let mut values = Vec::with_capacity(mats.len() * rows * cols);
     for mat in mats {
@@ -47,7 +47,7 @@ pub(crate) fn at_index(t: &Tensor, index: &[usize]) -> Result<Tensor> {
     index.iter().try_fold(t.clone(), |t, &i| Ok(t.get(i)?))
 }
 
-/// Thin QR, Q [rows, k] and R [k, columns] with k = min(rows, columns).
+/// Thin QR, Q `[rows, k]` and R `[k, columns]` with k = min(rows, columns).
 pub(crate) fn thin_qr(mat: &Mat<f64>) -> (Mat<f64>, Mat<f64>) {
     let qr = mat.qr();
     (qr.compute_thin_Q(), qr.thin_R().to_owned())
@@ -58,7 +58,7 @@ pub(crate) fn triangular_factor(mat: &Mat<f64>) -> Mat<f64> {
     mat.qr().thin_R().to_owned()
 }
 
-/// U [rows, k], the singular values in descending order, and V [columns, k].
+/// U `[rows, k]`, the singular values in descending order, and V `[columns, k]`.
 pub(crate) fn thin_svd(mat: &Mat<f64>) -> Result<(Mat<f64>, Vec<f64>, Mat<f64>)> {
     if mat.nrows() == 0 || mat.ncols() == 0 {
         return Ok((Mat::zeros(mat.nrows(), 0), Vec::new(), Mat::zeros(mat.ncols(), 0)));
@@ -166,7 +166,7 @@ pub(crate) fn broadcast_leading(x: &[usize], y: &[usize]) -> Option<Vec<usize>> 
     Some(out)
 }
 
-/// One product for a stack [.., n, k] and a single matrix [k, m]: the rows of the whole stack, one under the other.
+/// One product for a stack `[.., n, k]` and a single matrix [k, m]: the rows of the whole stack, one under the other.
 fn rows_matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let dims = [leading(a), &[last_dims(a).0, last_dims(b).1]].concat();
     Ok(a.contiguous()?.flatten_to(a.rank() - 2)?.matmul(b)?.reshape(dims)?)

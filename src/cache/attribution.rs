@@ -22,7 +22,7 @@ impl ActivationCache {
     }
 
     /// What each component of a stack adds to the logit of `token`, or to its lead over `instead_of`, at every
-    /// position: [component, batch, pos] (Elhage et al. 2021; b_U is not included).
+    /// position: `[component, batch, pos]` (Elhage et al. 2021; b_U is not included).
     ///
     /// ```
     /// use candlescope::prelude::*;

@@ -157,7 +157,7 @@ impl<'a> IntoIterator for &'a ActivationCache {
     }
 }
 
-/// The attention pattern of one layer, [batch, head, query, key] ([head, query, key] from a cache without batch).
+/// The attention pattern of one layer, `[batch, head, query, key]` (`[head, query, key]` from a cache without batch).
 ///
 /// Use it as the tensor that it is; in a notebook it shows every head over the tokens.
 #[derive(Clone, Debug)]
@@ -174,7 +174,7 @@ impl AttentionPattern {
         self.layer
     }
 
-    /// The pattern of one row of the batch, [head, query, key].
+    /// The pattern of one row of the batch, `[head, query, key]`.
     pub fn row(&self, row: usize) -> Result<Tensor> {
         if !self.has_batch_dim {
             return Ok(self.tensor.clone());
@@ -186,7 +186,7 @@ impl AttentionPattern {
         Ok(self.tensor.get(row)?)
     }
 
-    /// The pattern of one head of the first row, [query, key].
+    /// The pattern of one head of the first row, `[query, key]`.
     pub fn head(&self, head: usize) -> Result<Tensor> {
         let row = self.row(0)?;
         let heads = row.dim(0)?;
@@ -211,7 +211,7 @@ impl Deref for AttentionPattern {
 }
 
 impl HookedTransformer {
-    /// Runs the whole model and keeps every activation: logits [batch, pos, d_vocab] and the cache.
+    /// Runs the whole model and keeps every activation: logits `[batch, pos, d_vocab]` and the cache.
     pub fn run_with_cache(&self, input: impl Into<Input>) -> Result<(Logits, ActivationCache)> {
         self.run_with_cache_of(input, all())
     }

@@ -8,7 +8,7 @@ use super::ActivationCache;
 use crate::Result;
 use crate::hooks::{HookPoint, points};
 
-/// Vectors of the residual stream, one per component, with their labels: [component, batch, pos, d_model].
+/// Vectors of the residual stream, one per component, with their labels: `[component, batch, pos, d_model]`.
 ///
 /// Without the batch dimension if the cache had none.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ impl Stack {
         &self.labels
     }
 
-    /// The stacked vectors, [component, batch, pos, d_model].
+    /// The stacked vectors, `[component, batch, pos, d_model]`.
     pub fn tensor(&self) -> &Tensor {
         &self.tensor
     }

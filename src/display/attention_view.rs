@@ -23,7 +23,7 @@ const WIDTH: f64 = 660.0;
 /// The largest side of the large head.
 const LARGE: f64 = 440.0;
 
-/// The attention of one layer, [head, query, key], over its tokens.
+/// The attention of one layer, `[head, query, key]`, over its tokens.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -47,7 +47,7 @@ pub struct AttentionView {
 }
 
 impl AttentionView {
-    /// From a pattern [head, query, key], or [query, key], or a batch of one; and the text of each key's token. With
+    /// From a pattern `[head, query, key]`, or `[query, key]`, or a batch of one; and the text of each key's token. With
     /// fewer queries than keys (a KV cache) the queries are the last tokens.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ impl Facets {
         Ok(Self::of(grids?, total))
     }
 
-    /// The matrices of a tensor [.., rows, cols] with at least one leading dimension, such as [layer, rows, cols].
+    /// The matrices of a tensor `[.., rows, cols]` with at least one leading dimension, such as `[layer, rows, cols]`.
     ///
     /// # Errors
     /// When the tensor has fewer than three dimensions, or can't be read.

@@ -6,7 +6,7 @@ use super::gather::{BUDGET, gather, spread};
 use super::number::count;
 use crate::{Error, Result};
 
-/// Row-major values, [rows, cols].
+/// Row-major values, `[rows, cols]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Grid {
     pub rows: usize,

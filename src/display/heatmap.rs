@@ -22,7 +22,7 @@ const ROWS: usize = 220;
 const LISTED: usize = 1024;
 const HOVERED: usize = 600;
 
-/// A matrix as a heatmap, [rows, cols], row 0 on top.
+/// A matrix as a heatmap, `[rows, cols]`, row 0 on top.
 ///
 /// Negative values are red, positive ones blue, zero is white; without negative values the scale runs from white at 0
 /// to dark blue. A matrix with more cells than fit is reduced by block means, and the picture says so.
@@ -55,7 +55,7 @@ impl Heatmap {
         Ok(Self::of(Grid::new(values, rows, cols)?.reduced(ROWS, COLS)))
     }
 
-    /// From a matrix [rows, cols]; leading dimensions of size 1 are ignored, and a vector is one row.
+    /// From a matrix `[rows, cols]`; leading dimensions of size 1 are ignored, and a vector is one row.
     ///
     /// # Errors
     /// When the tensor has more dimensions than that, or can't be read.

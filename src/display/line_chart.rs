@@ -48,7 +48,7 @@ impl LineChart {
         Self::default()
     }
 
-    /// A vector as one curve, or each row of a matrix [series, points] as one (the first [`MAX_SERIES`]).
+    /// A vector as one curve, or each row of a matrix `[series, points]` as one (the first [`MAX_SERIES`]).
     ///
     /// # Errors
     /// When the tensor has another number of dimensions, or can't be read.

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::{BarChart, Heatmap, LineChart, Scatter};
 use crate::Result;
 
-/// A matrix [rows, cols] as a heatmap.
+/// A matrix `[rows, cols]` as a heatmap.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -21,7 +21,7 @@ pub fn imshow(values: &Tensor) -> Result<Heatmap> {
     Heatmap::from_tensor(values)
 }
 
-/// A vector as a curve, or each row of a matrix [series, points] as one.
+/// A vector as a curve, or each row of a matrix `[series, points]` as one.
 ///
 /// # Errors
 /// When the tensor has another number of dimensions.

@@ -81,7 +81,7 @@ impl Attention {
         ]
     }
 
-    /// From normalised inputs, [batch, pos, d_model] or with a head axis before the last, to [batch, pos, d_model].
+    /// From normalised inputs, `[batch, pos, d_model]` or with a head axis before the last, to `[batch, pos, d_model]`.
     pub(super) fn forward(
         &self,
         [q_in, k_in, v_in]: [&Tensor; 3],
@@ -121,7 +121,7 @@ impl Attention {
         self.output(&z, tap)
     }
 
-    /// z [batch, pos, head, d_head] through W_O; head by head if `hook_result` was asked for.
+    /// z `[batch, pos, head, d_head]` through W_O; head by head if `hook_result` was asked for.
     fn output(&self, z: &Tensor, tap: &mut Tap) -> Result<Tensor> {
         let (_, _, heads, d_head) = z.dims4()?;
         let w_o = &self.weights.w_o;
@@ -137,7 +137,7 @@ impl Attention {
         linear(&z.flatten_from(2)?, &w_o.reshape((heads * d_head, d_model))?, self.weights.b_o.as_ref())
     }
 
-    /// What each head writes: z [batch, pos, head, d_head] to [batch, pos, head, d_model], without b_O.
+    /// What each head writes: z `[batch, pos, head, d_head]` to `[batch, pos, head, d_model]`, without b_O.
     pub(super) fn head_results(&self, z: &Tensor) -> Result<Tensor> {
         Ok(z.transpose(1, 2)?.contiguous()?.broadcast_matmul(&self.weights.w_o)?.transpose(1, 2)?.contiguous()?)
     }

@@ -88,7 +88,7 @@ impl Block {
         points
     }
 
-    /// The residual stream after the block, [batch, pos, d_model].
+    /// The residual stream after the block, `[batch, pos, d_model]`.
     pub(super) fn forward(
         &self,
         resid: Tensor,

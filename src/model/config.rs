@@ -102,7 +102,7 @@ impl ModelConfig {
 }
 
 impl Rotary {
-    /// The angle per position of each rotating pair, [rotary_dim / 2].
+    /// The angle per position of each rotating pair, `[rotary_dim / 2]`.
     pub fn frequencies(&self) -> Vec<f64> {
         let plain = (0..self.rotary_dim / 2).map(|i| self.base.powf(-2.0 * i as f64 / self.rotary_dim as f64));
         plain.map(|frequency| self.scaling.apply(frequency)).collect()

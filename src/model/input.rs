@@ -13,7 +13,7 @@ pub enum Input {
     Text(Text),
     /// Token ids as they are: no BOS is added.
     Tokens(Tokens),
-    /// A tensor: integers [pos] or [batch, pos] are token ids, floats [batch, pos, d_model] are a residual stream.
+    /// A tensor: integers `[pos]` or `[batch, pos]` are token ids, floats `[batch, pos, d_model]` are a residual stream.
     Tensor(Tensor),
 }
 

@@ -12,7 +12,7 @@ pub struct KvCache {
     pub(super) real: Option<Vec<Vec<bool>>>,
 }
 
-/// One layer's keys and values, [batch, pos, kv_head, d_head] each.
+/// One layer's keys and values, `[batch, pos, kv_head, d_head]` each.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LayerCache {
     keys_values: Option<(Tensor, Tensor)>,

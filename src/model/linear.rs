@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use crate::Result;
 
-/// x [.., in] times w [in, out], plus b [out] if there is one.
+/// x `[.., in]` times w `[in, out]`, plus b `[out]` if there is one.
 pub(super) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let (d_in, d_out) = w.dims2()?;
     let mut dims = x.dims().to_vec();
@@ -20,9 +20,9 @@ pub(super) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tenso
     Ok(y.reshape(dims)?)
 }
 
-/// x [batch, pos, d_model] times w [heads, d_model, d_head], plus b [heads, d_head]: [batch, pos, heads, d_head].
+/// x `[batch, pos, d_model]` times w `[heads, d_model, d_head]`, plus b [heads, d_head]: `[batch, pos, heads, d_head]`.
 ///
-/// An x with a head axis, [batch, pos, heads, d_model], gives each head its own input.
+/// An x with a head axis, `[batch, pos, heads, d_model]`, gives each head its own input.
 pub(super) fn per_head(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let (heads, d_model, d_head) = w.dims3()?;
     if let [batch, pos, _, _] = x.dims()[..] {
@@ -39,7 +39,7 @@ pub(super) fn per_head(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Ten
     Ok(linear(x, &w, b.as_ref())?.reshape((batch, pos, heads, d_head))?)
 }
 
-/// The same [heads, d_model, d_head] weight, laid out in memory as [d_model, heads, d_head].
+/// The same `[heads, d_model, d_head]` weight, laid out in memory as `[d_model, heads, d_head]`.
 pub(super) fn for_reading(w: &Tensor) -> Result<Tensor> {
     Ok(w.transpose(0, 1)?.contiguous()?.transpose(0, 1)?)
 }

@@ -6,9 +6,9 @@ use candle_nn::ops::log_softmax;
 use crate::tokens::Tokens;
 use crate::{Error, Result};
 
-/// The log-probability that each position gives to the token that follows, [batch, pos - 1], in nats.
+/// The log-probability that each position gives to the token that follows, `[batch, pos - 1]`, in nats.
 ///
-/// `logits` are [batch, pos, d_vocab].
+/// `logits` are `[batch, pos, d_vocab]`.
 pub fn log_probs_of_next(logits: &Tensor, tokens: &Tokens) -> Result<Tensor> {
     let (batch, pos, _) = logits.dims3()?;
     if tokens.shape() != (batch, pos) {
@@ -24,9 +24,9 @@ pub fn log_probs_of_next(logits: &Tensor, tokens: &Tokens) -> Result<Tensor> {
     Ok(log_probs.gather(&next, 2)?.squeeze(2)?)
 }
 
-/// Cross-entropy of the next token: per token [batch, pos - 1], and its mean, in nats.
+/// Cross-entropy of the next token: per token `[batch, pos - 1]`, and its mean, in nats.
 ///
-/// With a mask [batch][pos], pairs of which either side is padding count as 0 and are left out of the mean.
+/// With a mask `[batch][pos]`, pairs of which either side is padding count as 0 and are left out of the mean.
 pub fn next_token_loss(logits: &Tensor, tokens: &Tokens, mask: Option<&[Vec<bool>]>) -> Result<(Tensor, f32)> {
     let per_token = log_probs_of_next(logits, tokens)?.neg()?;
     let Some(mask) = mask else {

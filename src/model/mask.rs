@@ -16,7 +16,7 @@ pub(super) struct Masks {
 }
 
 impl Masks {
-    /// For `queries` at the end of `keys`; `real` marks the keys that are not padding, [batch][keys].
+    /// For `queries` at the end of `keys`; `real` marks the keys that are not padding, `[batch][keys]`.
     pub(super) fn new(
         queries: usize,
         keys: usize,
@@ -32,7 +32,7 @@ impl Masks {
         self.real.is_some()
     }
 
-    /// The causal mask with this window, [1 or batch, 1, query, key]; made once for all layers that share it.
+    /// The causal mask with this window, `[1 or batch, 1, query, key]`; made once for all layers that share it.
     pub(super) fn causal(&mut self, window: Option<usize>) -> Result<Tensor> {
         // A window that reaches back to the first key hides nothing.
         let window = window.filter(|w| *w < self.keys);

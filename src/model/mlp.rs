@@ -44,7 +44,7 @@ impl Mlp {
         ]
     }
 
-    /// [batch, pos, d_model] to the same shape.
+    /// `[batch, pos, d_model]` to the same shape.
     pub(super) fn forward(&self, x: &Tensor, tap: &mut Tap) -> Result<Tensor> {
         let w = &self.weights;
         let post = match &w.w_gate {

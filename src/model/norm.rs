@@ -35,7 +35,7 @@ impl Norm {
         ]
     }
 
-    /// [.., d_model] to the same shape. Computed in float32 when the model's type is shorter.
+    /// `[.., d_model]` to the same shape. Computed in float32 when the model's type is shorter.
     pub(super) fn forward(&self, x: &Tensor, tap: &mut Tap) -> Result<Tensor> {
         let dtype = x.dtype();
         let x = x.to_dtype(if dtype == DType::F64 { dtype } else { DType::F32 })?;

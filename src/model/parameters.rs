@@ -37,22 +37,22 @@ impl HookedTransformer {
         self.named_parameters().iter().map(|(_, tensor)| tensor.elem_count()).sum()
     }
 
-    /// Embedding, [d_vocab, d_model].
+    /// Embedding, `[d_vocab, d_model]`.
     pub fn w_e(&self) -> &Tensor {
         &self.inner.w_e
     }
 
-    /// Learned positions, [n_ctx, d_model]; none for rotary models.
+    /// Learned positions, `[n_ctx, d_model]`; none for rotary models.
     pub fn w_pos(&self) -> Option<&Tensor> {
         self.inner.w_pos.as_ref()
     }
 
-    /// Unembedding, [d_model, d_vocab].
+    /// Unembedding, `[d_model, d_vocab]`.
     pub fn w_u(&self) -> &Tensor {
         &self.inner.w_u
     }
 
-    /// Unembedding bias, [d_vocab]; zero where there is none.
+    /// Unembedding bias, `[d_vocab]`; zero where there is none.
     pub fn b_u(&self) -> Result<Tensor> {
         match &self.inner.b_u {
             Some(b_u) => Ok(b_u.clone()),
@@ -60,42 +60,42 @@ impl HookedTransformer {
         }
     }
 
-    /// W_Q of every layer, [n_layers, n_heads, d_model, d_head].
+    /// W_Q of every layer, `[n_layers, n_heads, d_model, d_head]`.
     pub fn w_q(&self) -> Result<Tensor> {
         self.stack(|block| Ok(block.attn.weights().w_q.clone()))
     }
 
-    /// W_K of every layer, [n_layers, n_heads, d_model, d_head]; a shared key head is repeated for each that uses it.
+    /// W_K of every layer, `[n_layers, n_heads, d_model, d_head]`; a shared key head is repeated for each that uses it.
     pub fn w_k(&self) -> Result<Tensor> {
         self.stack(|block| self.ungrouped(&block.attn.weights().w_k))
     }
 
-    /// W_V of every layer, [n_layers, n_heads, d_model, d_head]; a shared value head is repeated for each that uses it.
+    /// W_V of every layer, `[n_layers, n_heads, d_model, d_head]`; a shared value head is repeated for each that uses it.
     pub fn w_v(&self) -> Result<Tensor> {
         self.stack(|block| self.ungrouped(&block.attn.weights().w_v))
     }
 
-    /// W_O of every layer, [n_layers, n_heads, d_head, d_model].
+    /// W_O of every layer, `[n_layers, n_heads, d_head, d_model]`.
     pub fn w_o(&self) -> Result<Tensor> {
         self.stack(|block| Ok(block.attn.weights().w_o.clone()))
     }
 
-    /// W_in of every layer, [n_layers, d_model, d_mlp].
+    /// W_in of every layer, `[n_layers, d_model, d_mlp]`.
     pub fn w_in(&self) -> Result<Tensor> {
         self.stack(|block| Ok(block.mlp.weights().w_in.clone()))
     }
 
-    /// W_out of every layer, [n_layers, d_mlp, d_model].
+    /// W_out of every layer, `[n_layers, d_mlp, d_model]`.
     pub fn w_out(&self) -> Result<Tensor> {
         self.stack(|block| Ok(block.mlp.weights().w_out.clone()))
     }
 
-    /// The QK circuit of every head, W_Q W_Kᵀ, [n_layers, n_heads, d_model, d_model] (Elhage et al. 2021).
+    /// The QK circuit of every head, W_Q W_Kᵀ, `[n_layers, n_heads, d_model, d_model]` (Elhage et al. 2021).
     pub fn qk(&self) -> Result<FactoredMatrix> {
         FactoredMatrix::new(&self.w_q()?, &self.w_k()?.transpose(2, 3)?)
     }
 
-    /// The OV circuit of every head, W_V W_O, [n_layers, n_heads, d_model, d_model] (Elhage et al. 2021).
+    /// The OV circuit of every head, W_V W_O, `[n_layers, n_heads, d_model, d_model]` (Elhage et al. 2021).
     pub fn ov(&self) -> Result<FactoredMatrix> {
         FactoredMatrix::new(&self.w_v()?, &self.w_o()?)
     }
@@ -107,7 +107,7 @@ impl HookedTransformer {
         (0..cfg.n_layers).flat_map(layer).collect()
     }
 
-    /// The direction in the residual stream that raises a token's logit, W_U's column, [d_model].
+    /// The direction in the residual stream that raises a token's logit, W_U's column, `[d_model]`.
     pub fn residual_direction(&self, token: u32) -> Result<Tensor> {
         let d_vocab = self.cfg().d_vocab;
         if token as usize >= d_vocab {
@@ -116,7 +116,7 @@ impl HookedTransformer {
         Ok(self.inner.w_u.narrow(1, token as usize, 1)?.squeeze(1)?.contiguous()?)
     }
 
-    /// What each head of a layer writes, [batch, pos, head, d_model], from its z [batch, pos, head, d_head].
+    /// What each head of a layer writes, `[batch, pos, head, d_model]`, from its z `[batch, pos, head, d_head]`.
     pub(crate) fn head_results(&self, layer: usize, z: &Tensor) -> Result<Tensor> {
         match self.inner.blocks.get(layer) {
             Some(block) => block.attn.head_results(z),
@@ -133,7 +133,7 @@ impl HookedTransformer {
         Ok(Tensor::stack(&self.inner.blocks.iter().map(weight).collect::<Result<Vec<_>>>()?, 0)?)
     }
 
-    /// [G, ..] to [n_heads, ..].
+    /// `[G, ..]` to `[n_heads, ..]`.
     fn ungrouped(&self, w: &Tensor) -> Result<Tensor> {
         let (groups, rows, columns) = w.dims3()?;
         let share = self.cfg().heads_per_key_value();

@@ -5,7 +5,7 @@ use candle_core::{D, DType, Device, Tensor};
 use super::config::Rotary;
 use crate::Result;
 
-/// Cosines and sines of every position's angles, [n_ctx, rotary_dim / 2].
+/// Cosines and sines of every position's angles, `[n_ctx, rotary_dim / 2]`.
 #[derive(Clone, Debug)]
 pub(super) struct RotaryTable {
     rotary_dim: usize,
@@ -13,7 +13,7 @@ pub(super) struct RotaryTable {
     sin: Tensor,
 }
 
-/// The table's rows for the positions of one run, [batch or 1, pos, 1, rotary_dim / 2].
+/// The table's rows for the positions of one run, `[batch or 1, pos, 1, rotary_dim / 2]`.
 #[derive(Clone)]
 pub(super) struct RotaryRows {
     rotary_dim: usize,
@@ -33,7 +33,7 @@ impl RotaryTable {
         Ok(Self { rotary_dim: rotary.rotary_dim, cos, sin })
     }
 
-    /// The rows for `positions` [batch or 1, pos], u32.
+    /// The rows for `positions` `[batch or 1, pos]`, u32.
     pub(super) fn rows(&self, positions: &Tensor, dtype: DType) -> Result<RotaryRows> {
         let (batch, pos) = positions.dims2()?;
         let flat = positions.flatten_all()?;
@@ -45,7 +45,7 @@ impl RotaryTable {
 }
 
 impl RotaryRows {
-    /// Rotates the first `rotary_dim` dimensions of x [batch, pos, heads, d_head]; the rest pass.
+    /// Rotates the first `rotary_dim` dimensions of x `[batch, pos, heads, d_head]`; the rest pass.
     pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let d_head = x.dim(D::Minus1)?;
         let half = self.rotary_dim / 2;

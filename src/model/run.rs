@@ -101,7 +101,7 @@ impl RunOptions {
         self
     }
 
-    /// Which tokens are real (true) and which are padding, [batch][pos]. Texts of unequal length bring their own.
+    /// Which tokens are real (true) and which are padding, `[batch][pos]`. Texts of unequal length bring their own.
     pub fn attention_mask(mut self, mask: Vec<Vec<bool>>) -> Self {
         self.attention_mask = Some(mask);
         self
@@ -119,11 +119,11 @@ impl RunOptions {
 pub struct RunOutput {
     /// Logits; none if the run stopped early or was asked for none.
     pub logits: Option<Logits>,
-    /// Loss of each predicted token, [batch, pos - 1], if it was asked for; 0 where the mask hides either side.
+    /// Loss of each predicted token, `[batch, pos - 1]`, if it was asked for; 0 where the mask hides either side.
     pub loss_per_token: Option<Tensor>,
     /// Mean of the above over all predicted tokens.
     pub loss: Option<f32>,
-    /// The residual stream where the run stopped, [batch, pos, d_model].
+    /// The residual stream where the run stopped, `[batch, pos, d_model]`.
     pub resid: Tensor,
     /// The kept activations, in order.
     pub cache: Vec<(HookPoint, Tensor)>,
@@ -131,7 +131,7 @@ pub struct RunOutput {
     pub tokens: Option<Tokens>,
 }
 
-/// Logits [batch, pos, d_vocab]. Use it as the tensor that it is; in a notebook it shows the likeliest next tokens.
+/// Logits `[batch, pos, d_vocab]`. Use it as the tensor that it is; in a notebook it shows the likeliest next tokens.
 #[derive(Clone, Debug)]
 pub struct Logits {
     tensor: Tensor,
@@ -151,12 +151,12 @@ impl Logits {
         Self { tensor, tokenizer }
     }
 
-    /// The tensor itself, [batch, pos, d_vocab].
+    /// The tensor itself, `[batch, pos, d_vocab]`.
     pub fn tensor(&self) -> &Tensor {
         &self.tensor
     }
 
-    /// The logits of one position, [d_vocab]; negative positions count from the end.
+    /// The logits of one position, `[d_vocab]`; negative positions count from the end.
     pub fn at(&self, batch: usize, pos: i64) -> Result<Tensor> {
         let (batches, positions, _) = self.dims3()?;
         let absolute = if pos < 0 { pos + positions as i64 } else { pos };
@@ -201,7 +201,7 @@ impl Logits {
 }
 
 impl HookedTransformer {
-    /// Runs the whole model: logits [batch, pos, d_vocab].
+    /// Runs the whole model: logits `[batch, pos, d_vocab]`.
     pub fn forward(&self, input: impl Into<Input>) -> Result<Logits> {
         self.run_with_hooks(input, &Hooks::new())
     }
@@ -211,7 +211,7 @@ impl HookedTransformer {
         self.loss_with_hooks(input, &Hooks::new())
     }
 
-    /// The loss of each predicted token, [batch, pos - 1], in nats.
+    /// The loss of each predicted token, `[batch, pos - 1]`, in nats.
     pub fn loss_per_token(&self, input: impl Into<Input>) -> Result<Tensor> {
         let run = self.run(input, &RunOptions::new().loss())?;
         run.loss_per_token.ok_or_else(|| Error::msg("the run gave no loss"))
@@ -223,7 +223,7 @@ impl HookedTransformer {
         run.loss.ok_or_else(|| Error::msg("the run gave no loss"))
     }
 
-    /// Runs the whole model with hooks active: logits [batch, pos, d_vocab].
+    /// Runs the whole model with hooks active: logits `[batch, pos, d_vocab]`.
     pub fn run_with_hooks(&self, input: impl Into<Input>, hooks: &Hooks) -> Result<Logits> {
         let run = self.run(input, &RunOptions::new().hooks(hooks))?;
         run.logits.ok_or_else(|| Error::msg("the run gave no logits"))
@@ -396,7 +396,7 @@ impl HookedTransformer {
         Ok(mask.iter().flatten().any(|real| !real).then_some(mask))
     }
 
-    /// Token and position embeddings, [batch, pos, d_model].
+    /// Token and position embeddings, `[batch, pos, d_model]`.
     fn embed(&self, tokens: &Tokens, positions: &Tensor, mask: Option<&[Vec<bool>]>, tap: &mut Tap) -> Result<Tensor> {
         let (batch, pos) = tokens.shape();
         let d_model = self.cfg().d_model;

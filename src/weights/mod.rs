@@ -15,17 +15,17 @@ pub use source::{Linear, WeightSource};
 /// G is the number of key and value heads. A bias that a family lacks is `None`.
 #[derive(Clone, Debug)]
 pub struct Weights {
-    /// Embedding, [d_vocab, d_model].
+    /// Embedding, `[d_vocab, d_model]`.
     pub w_e: Tensor,
-    /// Learned positions, [n_ctx, d_model].
+    /// Learned positions, `[n_ctx, d_model]`.
     pub w_pos: Option<Tensor>,
     /// The blocks, in order.
     pub blocks: Vec<BlockWeights>,
     /// The norm after the last block.
     pub ln_final: NormWeights,
-    /// Unembedding, [d_model, d_vocab].
+    /// Unembedding, `[d_model, d_vocab]`.
     pub w_u: Tensor,
-    /// Unembedding bias, [d_vocab].
+    /// Unembedding bias, `[d_vocab]`.
     pub b_u: Option<Tensor>,
 }
 
@@ -42,7 +42,7 @@ pub struct BlockWeights {
     pub mlp: MlpWeights,
 }
 
-/// A norm's factor and shift, [d_model] each; `None` where there is none, or where it was folded away.
+/// A norm's factor and shift, `[d_model]` each; `None` where there is none, or where it was folded away.
 #[derive(Clone, Debug, Default)]
 pub struct NormWeights {
     /// Factor.
@@ -54,38 +54,38 @@ pub struct NormWeights {
 /// The weights of an attention layer.
 #[derive(Clone, Debug)]
 pub struct AttentionWeights {
-    /// Queries, [n_heads, d_model, d_head].
+    /// Queries, `[n_heads, d_model, d_head]`.
     pub w_q: Tensor,
-    /// Query bias, [n_heads, d_head].
+    /// Query bias, `[n_heads, d_head]`.
     pub b_q: Option<Tensor>,
-    /// Keys, [G, d_model, d_head].
+    /// Keys, `[G, d_model, d_head]`.
     pub w_k: Tensor,
-    /// Key bias, [G, d_head].
+    /// Key bias, `[G, d_head]`.
     pub b_k: Option<Tensor>,
-    /// Values, [G, d_model, d_head].
+    /// Values, `[G, d_model, d_head]`.
     pub w_v: Tensor,
-    /// Value bias, [G, d_head].
+    /// Value bias, `[G, d_head]`.
     pub b_v: Option<Tensor>,
-    /// Output, [n_heads, d_head, d_model].
+    /// Output, `[n_heads, d_head, d_model]`.
     pub w_o: Tensor,
-    /// Output bias, [d_model].
+    /// Output bias, `[d_model]`.
     pub b_o: Option<Tensor>,
 }
 
 /// The weights of an MLP. With a gate: act(x W_gate + b_gate) * (x W_in + b_in) W_out + b_out.
 #[derive(Clone, Debug)]
 pub struct MlpWeights {
-    /// Into the hidden layer, [d_model, d_mlp].
+    /// Into the hidden layer, `[d_model, d_mlp]`.
     pub w_in: Tensor,
-    /// Bias of the hidden layer, [d_mlp].
+    /// Bias of the hidden layer, `[d_mlp]`.
     pub b_in: Option<Tensor>,
-    /// The gated branch, [d_model, d_mlp].
+    /// The gated branch, `[d_model, d_mlp]`.
     pub w_gate: Option<Tensor>,
-    /// Bias of the gated branch, [d_mlp].
+    /// Bias of the gated branch, `[d_mlp]`.
     pub b_gate: Option<Tensor>,
-    /// Out of the hidden layer, [d_mlp, d_model].
+    /// Out of the hidden layer, `[d_mlp, d_model]`.
     pub w_out: Tensor,
-    /// Output bias, [d_model].
+    /// Output bias, `[d_model]`.
     pub b_out: Option<Tensor>,
 }
 
@@ -168,19 +168,19 @@ impl Weights {
     }
 }
 
-/// [d_model, heads * d_head] as [heads, d_model, d_head]: the weights that read the residual stream into heads.
+/// `[d_model, heads * d_head]` as [heads, d_model, d_head]: the weights that read the residual stream into heads.
 pub(crate) fn heads_in(w: &Tensor, heads: usize) -> Result<Tensor> {
     let (d_model, width) = w.dims2()?;
     Ok(w.reshape((d_model, heads, width / heads))?.transpose(0, 1)?)
 }
 
-/// [heads * d_head, d_model] as [heads, d_head, d_model]: the weights that write heads to the residual stream.
+/// `[heads * d_head, d_model]` as [heads, d_head, d_model]: the weights that write heads to the residual stream.
 pub(crate) fn heads_out(w: &Tensor, heads: usize) -> Result<Tensor> {
     let (width, d_model) = w.dims2()?;
     Ok(w.reshape((heads, width / heads, d_model))?)
 }
 
-/// [heads * d_head] as [heads, d_head].
+/// `[heads * d_head]` as `[heads, d_head]`.
 pub(crate) fn heads_bias(b: &Tensor, heads: usize) -> Result<Tensor> {
     Ok(b.reshape((heads, b.elem_count() / heads))?)
 }

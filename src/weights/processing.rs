@@ -126,7 +126,7 @@ fn center_writing_weights(weights: &mut Weights, positions: &Positions) -> Resul
     Ok(())
 }
 
-/// b_O += Σ_h b_V[h] W_O[h], with each value head's bias used by all query heads that share it; b_V is dropped.
+/// b_O += Σ_h b_V`[h]` W_O`[h]`, with each value head's bias used by all query heads that share it; b_V is dropped.
 fn fold_value_bias(attn: &mut AttentionWeights) -> Result<()> {
     let Some(b_v) = attn.b_v.take() else { return Ok(()) };
     let (heads, d_head, _) = attn.w_o.dims3()?;

@@ -26,9 +26,9 @@ enum Files {
 
 /// A linear layer: y = x w + b.
 pub struct Linear {
-    /// [in, out].
+    /// `[in, out]`.
     pub w: Tensor,
-    /// [out].
+    /// `[out]`.
     pub b: Option<Tensor>,
 }
 
@@ -101,13 +101,13 @@ impl WeightSource {
         if self.has(name) { self.tensor(name, shape).map(Some) } else { Ok(None) }
     }
 
-    /// `name.weight`, stored [out, in] as torch's `Linear` does, and `name.bias` if there is one.
+    /// `name.weight`, stored `[out, in]` as torch's `Linear` does, and `name.bias` if there is one.
     pub fn linear(&self, name: &str, d_in: usize, d_out: usize) -> Result<Linear> {
         let w = self.tensor(&format!("{name}.weight"), &[d_out, d_in])?.t()?;
         Ok(Linear { w, b: self.optional(&format!("{name}.bias"), &[d_out])? })
     }
 
-    /// `name.weight`, stored [in, out] as GPT-2's `Conv1D` does, and `name.bias`.
+    /// `name.weight`, stored `[in, out]` as GPT-2's `Conv1D` does, and `name.bias`.
     pub fn conv1d(&self, name: &str, d_in: usize, d_out: usize) -> Result<Linear> {
         let w = self.tensor(&format!("{name}.weight"), &[d_in, d_out])?;
         Ok(Linear { w, b: self.optional(&format!("{name}.bias"), &[d_out])? })

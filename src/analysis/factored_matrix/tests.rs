@@ -2,7 +2,7 @@ use candle_core::{Device, Tensor};
 
 use super::*;
 
-/// A [5, 3] and B [3, 5], whose answers were computed with NumPy from the dense product.
+/// A `[5, 3]` and B `[3, 5]`, whose answers were computed with NumPy from the dense product.
 fn example() -> Result<FactoredMatrix> {
     let a = Tensor::new(&[[-5f32, -2., 1.], [2., 5., -3.], [-2., 1., 4.], [5., -3., 0.], [1., 4., -4.]], &Device::Cpu)?;
     let b = Tensor::new(&[[-3f32, -1., 1., 3., -2.], [2., -2., 1., -3., 0.], [0., -3., 1., -2., 2.]], &Device::Cpu)?;
