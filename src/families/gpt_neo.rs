@@ -1,6 +1,6 @@
 //! GPT-Neo (EleutherAI 2021) and the TinyStories models: unscaled scores, every other layer looks back only so far.
 
-use super::{ConfigJson, Family};
+use super::{ConfigJson, Family, unembedding};
 use crate::Result;
 use crate::model::{ModelConfig, Normalization, Positions};
 use crate::weights::{AttentionWeights, BlockWeights, MlpWeights, WeightSource, Weights, heads_in, heads_out};
@@ -65,7 +65,7 @@ fn windows(json: &ConfigJson, n_layers: usize) -> Result<Vec<Option<usize>>> {
 fn weights(cfg: &ModelConfig, source: WeightSource) -> Result<Weights> {
     let source = source.with_optional_prefix("transformer.");
     let w_e = source.tensor("wte.weight", &[cfg.d_vocab, cfg.d_model])?;
-    let w_u = if cfg.tie_word_embeddings { w_e.t()? } else { source.linear("lm_head", cfg.d_model, cfg.d_vocab)?.w };
+    let w_u = unembedding(cfg, &source, &w_e, "lm_head")?;
     Ok(Weights {
         w_e,
         w_pos: Some(source.tensor("wpe.weight", &[cfg.n_ctx, cfg.d_model])?),

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{ConfigJson, Family};
+use super::{ConfigJson, Family, unembedding};
 use crate::Result;
 use crate::model::{ModelConfig, Normalization, Positions};
 use crate::weights::{AttentionWeights, BlockWeights, MlpWeights, WeightSource, Weights, heads_out};
@@ -42,7 +42,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
 fn weights(cfg: &ModelConfig, source: WeightSource) -> Result<Weights> {
     let source = source.with_optional_prefix("gpt_neox.");
     let w_e = source.tensor("embed_in.weight", &[cfg.d_vocab, cfg.d_model])?;
-    let w_u = if cfg.tie_word_embeddings { w_e.t()? } else { source.linear("embed_out", cfg.d_model, cfg.d_vocab)?.w };
+    let w_u = unembedding(cfg, &source, &w_e, "embed_out")?;
     Ok(Weights {
         w_e,
         w_pos: None,

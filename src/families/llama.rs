@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{ConfigJson, Family};
+use super::{ConfigJson, Family, unembedding};
 use crate::Result;
 use crate::model::{ModelConfig, Normalization, Positions};
 use crate::weights::{
@@ -51,7 +51,7 @@ pub(super) fn config(json: &ConfigJson) -> Result<ModelConfig> {
 pub(super) fn weights(cfg: &ModelConfig, source: WeightSource) -> Result<Weights> {
     let source = source.with_optional_prefix("model.");
     let w_e = source.tensor("embed_tokens.weight", &[cfg.d_vocab, cfg.d_model])?;
-    let w_u = if cfg.tie_word_embeddings { w_e.t()? } else { source.linear("lm_head", cfg.d_model, cfg.d_vocab)?.w };
+    let w_u = unembedding(cfg, &source, &w_e, "lm_head")?;
     Ok(Weights {
         w_e,
         w_pos: None,

@@ -13,6 +13,8 @@ mod qwen2;
 
 pub(crate) use config_json::ConfigJson;
 
+use candle_core::Tensor;
+
 use crate::error::near_misses;
 use crate::model::ModelConfig;
 use crate::weights::{WeightSource, Weights};
@@ -40,4 +42,9 @@ pub(crate) fn find(json: &ConfigJson) -> Result<&'static Family> {
         model_type,
         origin: json.origin().to_string(),
     })
+}
+
+/// The unembedding `[d_model, d_vocab]`: the transposed embedding where the two are tied, else a tensor of its own.
+fn unembedding(cfg: &ModelConfig, source: &WeightSource, w_e: &Tensor, name: &str) -> Result<Tensor> {
+    if cfg.tie_word_embeddings { Ok(w_e.t()?) } else { Ok(source.linear(name, cfg.d_model, cfg.d_vocab)?.w) }
 }
