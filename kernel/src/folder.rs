@@ -1,4 +1,4 @@
-//! A session's private folder: the template hard-linked, so that cargo finds everything built; removed at the end.
+//! A session's private folder: a copy of the template that shares its large files, so that cargo finds everything built; removed at the end.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -7,6 +7,10 @@ use anyhow::{Context, Result};
 
 /// Held locked while the session lives.
 const IN_USE: &str = "in-use";
+
+/// Larger files are linked: compilers replace them whole. Smaller ones are copied: cargo rewrites its notes in place, and
+/// a session that builds something anew must not touch the template.
+const LARGE: u64 = 64 << 10;
 
 /// Removed, with everything in it, when dropped.
 #[derive(Debug)]
@@ -85,7 +89,7 @@ fn link_tree(from: &Path, to: &Path) -> std::io::Result<()> {
         let (source, target) = (entry.path(), to.join(&name));
         if entry.file_type()?.is_dir() {
             link_tree(&source, &target)?;
-        } else if name == ".rustc_info.json" || fs::hard_link(&source, &target).is_err() {
+        } else if entry.metadata()?.len() < LARGE || fs::hard_link(&source, &target).is_err() {
             copy(&source, &target)?;
         }
     }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod compile;
+mod environment;
 mod failure;
 mod folder;
 mod install;
@@ -71,6 +72,9 @@ enum Task {
 
 fn main() -> ExitCode {
     relay::hook();
+    if let Some(code) = environment::without_cargo() {
+        return code;
+    }
     let result = match Cli::parse().command {
         Task::Install { place, features, no_build } => install::install(&place, &features, !no_build).map(|()| true),
         Task::Uninstall { place } => install::uninstall(&place).map(|()| true),

@@ -8,11 +8,7 @@ pub fn missing_end(code: &str) -> Option<String> {
         match character {
             '(' | '[' | '{' => depth += 1,
             ')' | ']' | '}' => depth = depth.saturating_sub(1),
-            '"' => {
-                if !skip_string(&mut characters) {
-                    return Some(String::new());
-                }
-            }
+            '"' if !skip_string(&mut characters) => return Some(String::new()),
             '\'' => skip_character(&mut characters),
             '/' if characters.peek() == Some(&'/') => {
                 for character in characters.by_ref() {
@@ -21,11 +17,7 @@ pub fn missing_end(code: &str) -> Option<String> {
                     }
                 }
             }
-            '/' if characters.peek() == Some(&'*') => {
-                if !skip_comment(&mut characters) {
-                    return Some(String::new());
-                }
-            }
+            '/' if characters.peek() == Some(&'*') && !skip_comment(&mut characters) => return Some(String::new()),
             _ => {}
         }
     }
