@@ -103,7 +103,9 @@ fn explain(said: &str, folder: &Path) -> String {
         "Couldn't resolve host",
         "failed to download",
         "Could not connect",
-        "failed to get",
+        "failed to fetch",
+        "spurious network error",
+        "Unable to update registry",
     ]) {
         "crates could not be downloaded: the first build needs the network (later ones do not); see that it is there, and try again".to_string()
     } else if known(&["linker `cc` not found", "linker `link.exe` not found"]) {
