@@ -50,8 +50,12 @@ pub fn run(toolchain: &Toolchain, folder: &Path, tell: &mut dyn FnMut(&Step)) ->
             }
         });
     }
-    if child.wait().context("cargo can't be waited for")?.success() {
+    let status = child.wait().context("cargo can't be waited for")?;
+    if status.success() {
         return Ok(());
+    }
+    if status.code().is_none() {
+        bail!("the build of the session library was stopped from outside ({status}); try again");
     }
     bail!("{}", explain(&Vec::from(said).join("\n"), folder));
 }
@@ -103,7 +107,9 @@ fn explain(said: &str, folder: &Path) -> String {
         "Couldn't resolve host",
         "failed to download",
         "Could not connect",
-        "failed to get",
+        "failed to fetch",
+        "spurious network error",
+        "Unable to update registry",
     ]) {
         "crates could not be downloaded: the first build needs the network (later ones do not); see that it is there, and try again".to_string()
     } else if known(&["linker `cc` not found", "linker `link.exe` not found"]) {

@@ -66,7 +66,7 @@ impl Library {
         let features = features.to_vec();
         let manifest = manifest(&source, &features);
         let mut hasher = DefaultHasher::new();
-        (&toolchain.version, env!("CARGO_PKG_VERSION"), manifest, CARGO_CONFIG, TOOLS).hash(&mut hasher);
+        (&toolchain.version, env!("CARGO_PKG_VERSION"), manifest).hash(&mut hasher);
         let root = cache()?.join(format!("{:016x}", hasher.finish()));
         Ok(Self { toolchain, root, source, features })
     }
