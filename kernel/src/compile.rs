@@ -50,8 +50,12 @@ pub fn run(toolchain: &Toolchain, folder: &Path, tell: &mut dyn FnMut(&Step)) ->
             }
         });
     }
-    if child.wait().context("cargo can't be waited for")?.success() {
+    let status = child.wait().context("cargo can't be waited for")?;
+    if status.success() {
         return Ok(());
+    }
+    if status.code().is_none() {
+        bail!("the build of the session library was stopped from outside ({status}); try again");
     }
     bail!("{}", explain(&Vec::from(said).join("\n"), folder));
 }
