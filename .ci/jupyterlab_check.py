@@ -74,7 +74,9 @@ def read_notebook(path):
             if output["output_type"] == "error":
                 problems.append(f"cell {number}: an error output: {output.get('ename')}: {output.get('evalue')}")
             data = {mime: text_of(content) for mime, content in output.get("data", {}).items()}
-            if "image/png" not in data and "<img" not in data.get("text/html", ""):
+            # JupyterLab prefers HTML; tables, cards and token boxes are text there.
+            html = data.get("text/html")
+            if "image/png" not in data if html is None else not re.search("<(img|canvas|svg)", html):
                 continue
             if number not in pictures:
                 pictures.append(number)

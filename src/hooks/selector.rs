@@ -108,10 +108,26 @@ fn by_name(name: &str, points: &[PointInfo]) -> Result<Vec<usize>> {
     }
 }
 
+/// The error for a name that is no point's, with the points that may have been meant: those of the wanted layer whose
+/// last part is alike, else full names that are.
 fn unknown(name: &str, points: &[PointInfo]) -> Error {
-    let mut near = near_misses(name, points.iter().map(|info| info.point.name()));
+    let wanted = HookPoint::new(name);
+    let alike = near_misses(wanted.short_name(), points.iter().map(|info| info.point.short_name()));
+    let meant = |point: &&HookPoint| {
+        alike.iter().any(|short| short == point.short_name())
+            && (wanted.layer().is_none() || wanted.layer() == point.layer())
+    };
+    // Without a layer in the name, the bare one stands for all layers.
+    let suggestion = |point: &HookPoint| match (wanted.layer(), point.layer()) {
+        (None, Some(_)) => point.short_name().to_string(),
+        _ => point.name().to_string(),
+    };
+    let mut near: Vec<String> = points.iter().map(|info| &info.point).filter(meant).map(suggestion).collect();
+    near.sort();
+    near.dedup();
+    near.truncate(3);
     if near.is_empty() {
-        near = near_misses(name, points.iter().map(|info| info.point.short_name()));
+        near = near_misses(name, points.iter().map(|info| info.point.name()));
     }
     Error::UnknownHook { name: name.to_string(), near }
 }
