@@ -5,8 +5,7 @@ use super::escape;
 use super::font;
 use super::html;
 use super::scene::{Align, SMALL, Scene, TEXT, TITLE};
-use super::view::View;
-use super::{Bundle, Show};
+use super::view::show_own_page;
 
 /// A title, rows of a name and a value, and notes.
 #[derive(Clone, Debug)]
@@ -83,26 +82,12 @@ impl Card {
     }
 }
 
-impl Show for Card {
-    fn bundle(&self) -> Bundle {
-        let view = View {
-            text: self.text(),
-            scene: Some(self.scene()),
-            alt: String::new(),
-            above: String::new(),
-            below: String::new(),
-        };
-        Bundle { html: Some(html::frame(&self.html())), ..view.bundle() }
-    }
-
-    fn svg(&self) -> Option<String> {
-        super::raster::svg(&self.scene()).ok()
-    }
-}
+show_own_page!(Card);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::display::Show;
 
     #[test]
     fn facts_are_aligned_and_escaped() {

@@ -6,8 +6,7 @@ use super::font;
 use super::html;
 use super::number::{count, number};
 use super::scene::{Align, SMALL, Scene, TEXT, TITLE};
-use super::view::View;
-use super::{Bundle, Show};
+use super::view::show_own_page;
 
 /// How many tokens the page and the picture show.
 pub const MAX_TOKENS: usize = 2000;
@@ -230,27 +229,12 @@ fn wrapped(words: &str, width: usize) -> Vec<String> {
     lines
 }
 
-impl Show for TokenBoxes {
-    fn bundle(&self) -> Bundle {
-        // The boxes themselves are the page; the picture is for viewers without HTML.
-        let view = View {
-            text: self.text(),
-            scene: Some(self.scene()),
-            alt: String::new(),
-            above: String::new(),
-            below: String::new(),
-        };
-        Bundle { html: Some(html::frame(&self.html())), ..view.bundle() }
-    }
-
-    fn svg(&self) -> Option<String> {
-        super::raster::svg(&self.scene()).ok()
-    }
-}
+show_own_page!(TokenBoxes);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::display::Show;
 
     #[test]
     fn whitespace_and_ids_are_visible() {

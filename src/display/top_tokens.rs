@@ -6,8 +6,7 @@ use super::font;
 use super::html;
 use super::number::number;
 use super::scene::{Align, SMALL, Scene, TEXT, TITLE};
-use super::view::View;
-use super::{Bundle, Show};
+use super::view::show_own_page;
 
 /// The likeliest next tokens, each with its probability as a bar.
 #[derive(Clone, Debug, Default)]
@@ -128,26 +127,12 @@ fn percent(probability: f32) -> String {
     if part.is_finite() && part >= 0.005 { format!("{part:.2}%") } else { format!("{}%", number(part)) }
 }
 
-impl Show for TopTokens {
-    fn bundle(&self) -> Bundle {
-        let view = View {
-            text: self.text(),
-            scene: Some(self.scene()),
-            alt: String::new(),
-            above: String::new(),
-            below: String::new(),
-        };
-        Bundle { html: Some(html::frame(&self.html())), ..view.bundle() }
-    }
-
-    fn svg(&self) -> Option<String> {
-        super::raster::svg(&self.scene()).ok()
-    }
-}
+show_own_page!(TopTokens);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::display::Show;
 
     #[test]
     fn tokens_come_with_probabilities() {

@@ -18,23 +18,34 @@ pub(crate) struct View {
 impl View {
     pub fn bundle(self) -> Bundle {
         let mut text = self.text;
-        let mut picture = String::new();
-        let mut file = None;
-        if let Some(scene) = &self.scene {
-            match raster::picture(scene) {
-                Ok(png) => {
-                    picture = html::picture(scene, &png, &self.alt);
-                    file = Some(png);
-                }
-                Err(error) => text.push_str(&format!("\n({error})")),
-            }
-        }
+        let png = self.scene.as_ref().and_then(|scene| drawn(scene, &mut text));
+        let picture = match (&self.scene, &png) {
+            (Some(scene), Some(png)) => html::picture(scene, png, &self.alt),
+            _ => String::new(),
+        };
         let html = html::frame(&format!("{}{picture}{}", self.above, self.below));
-        Bundle { text, png: file, html: Some(html) }
+        Bundle { text, png, html: Some(html) }
     }
 
     pub fn svg(&self) -> Option<String> {
         self.scene.as_ref().and_then(|scene| raster::svg(scene).ok())
+    }
+}
+
+/// The bundle of a view whose HTML is a page of its own, such as a table; the picture is for viewers without HTML.
+pub(crate) fn with_own_page(mut text: String, scene: &Scene, html: &str) -> Bundle {
+    let png = drawn(scene, &mut text);
+    Bundle { text, png, html: Some(html::frame(html)) }
+}
+
+/// The scene as a PNG; if it can't be drawn, the text says why.
+fn drawn(scene: &Scene, text: &mut String) -> Option<Vec<u8>> {
+    match raster::picture(scene) {
+        Ok(png) => Some(png),
+        Err(error) => {
+            text.push_str(&format!("\n({error})"));
+            None
+        }
     }
 }
 
@@ -53,3 +64,19 @@ macro_rules! show_view {
     };
 }
 pub(crate) use show_view;
+
+/// Gives a type that has `text`, `scene` and `html` its `Show`.
+macro_rules! show_own_page {
+    ($type:ty) => {
+        impl $crate::display::Show for $type {
+            fn bundle(&self) -> $crate::display::Bundle {
+                $crate::display::view::with_own_page(self.text(), &self.scene(), &self.html())
+            }
+
+            fn svg(&self) -> Option<String> {
+                $crate::display::raster::svg(&self.scene()).ok()
+            }
+        }
+    };
+}
+pub(crate) use show_own_page;
