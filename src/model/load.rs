@@ -115,7 +115,7 @@ impl HookedTransformer {
             cfg.default_prepend_bos = prepend_bos;
         }
         let source = WeightSource::open(&files.weights, &files.origin, options.dtype, &options.device)?;
-        let weights = options.processing.apply((family.weights)(&cfg, source)?, &cfg)?;
+        let weights = options.processing.apply((family.weights)(&cfg, &source)?, &cfg)?;
         let tokenizer = tokenizer(files, &cfg);
         let model = Self::from_weights(cfg, weights)?;
         match tokenizer {

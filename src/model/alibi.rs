@@ -1,0 +1,24 @@
+//! ALiBi (Press et al. 2021, arXiv 2108.12409): each head's scores fall with the distance, at a slope of its own.
+
+/// The slope of each head. For a power of two, 2^(-bias_max · h / n_heads) for h from 1 to n_heads; for any other count,
+/// those of the next power of two: first every second one, then the rest, as many as there are heads.
+pub(super) fn slopes(n_heads: usize, bias_max: f64) -> Vec<f64> {
+    let all = n_heads.next_power_of_two();
+    let slope = |h: usize| (-bias_max * h as f64 / all as f64).exp2();
+    if all == n_heads {
+        return (1..=all).map(slope).collect();
+    }
+    (2..=all).step_by(2).chain((1..=all).step_by(2)).map(slope).take(n_heads).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slopes;
+
+    #[test]
+    fn the_papers_slopes() {
+        assert_eq!(slopes(8, 8.0), [0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125, 0.00390625]);
+        // Six heads: those of four, then the odd ones of eight.
+        assert_eq!(slopes(6, 8.0), [0.25, 0.0625, 0.015625, 0.00390625, 0.5, 0.125]);
+    }
+}
