@@ -2,7 +2,7 @@
 
 use super::{ConfigJson, Family, layout};
 use crate::Result;
-use crate::model::{Activation, ModelConfig, Positions, Sizes};
+use crate::model::{Activation, AlibiStyle, ModelConfig, Positions, Sizes};
 use crate::weights::{BlockWeights, WeightSource, Weights};
 
 pub(super) static FAMILY: Family = Family { model_type: "bloom", config, weights };
@@ -24,7 +24,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
     };
     Ok(ModelConfig {
         eps: json.number_or("layer_norm_epsilon", 1e-5)?,
-        positions: Positions::Alibi { bias_max: 8.0, falcon: false },
+        positions: Positions::Alibi { bias_max: 8.0, style: AlibiStyle::Bloom },
         default_prepend_bos: false,
         tie_word_embeddings: json.flag_or("tie_word_embeddings", true)?,
         ..ModelConfig::new("bloom", Activation::GeluNew, sizes)

@@ -3,7 +3,7 @@
 
 use super::{ConfigJson, Family, layout};
 use crate::Result;
-use crate::model::{Activation, ModelConfig, Positions, Sizes};
+use crate::model::{Activation, AlibiStyle, ModelConfig, Positions, Sizes};
 use crate::weights::{BlockWeights, WeightSource, Weights};
 
 pub(super) static FAMILY: Family = Family { model_type: "falcon", config, weights };
@@ -42,7 +42,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
     let act_fn = json.activation_or("activation", Activation::Gelu)?;
     let cfg = ModelConfig::new("falcon", act_fn, sizes);
     let cfg = if json.flag_or("alibi", false)? {
-        ModelConfig { positions: Positions::Alibi { bias_max: 8.0, falcon: true }, ..cfg }
+        ModelConfig { positions: Positions::Alibi { bias_max: 8.0, style: AlibiStyle::Falcon }, ..cfg }
     } else {
         let rotary = json.rotary(cfg.d_head, 1.0, 10000.0)?;
         cfg.with_rotary(rotary)

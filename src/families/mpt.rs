@@ -2,7 +2,7 @@
 
 use super::{ConfigJson, Family, layout};
 use crate::Result;
-use crate::model::{Activation, ModelConfig, Normalization, Positions, QkNorm, Sizes};
+use crate::model::{Activation, AlibiStyle, ModelConfig, Normalization, Positions, QkNorm, Sizes};
 use crate::weights::{BlockWeights, WeightSource, Weights};
 
 pub(super) static FAMILY: Family = Family { model_type: "mpt", config, weights };
@@ -37,7 +37,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
     }
     Ok(ModelConfig {
         eps: json.number_or("layer_norm_epsilon", 1e-5)?,
-        positions: Positions::Alibi { bias_max: attn.number_or("alibi_bias_max", 8.0)?, falcon: false },
+        positions: Positions::Alibi { bias_max: attn.number_or("alibi_bias_max", 8.0)?, style: AlibiStyle::Mpt },
         attn_scale: 1.0 / scale,
         clip_qkv: (clip != 0.0).then_some(clip),
         qk_norm: attn.flag_or("qk_ln", false)?.then_some(qk_norm),

@@ -3,7 +3,7 @@
 use super::{ConfigJson, Family, layout};
 use crate::Result;
 use crate::model::{Activation, ModelConfig, Positions, Sizes};
-use crate::weights::{BlockWeights, WeightSource, Weights};
+use crate::weights::{BlockWeights, Processing, WeightSource, Weights};
 
 pub(super) static FAMILY: Family = Family { model_type: "xglm", config, weights };
 
@@ -24,6 +24,8 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
     Ok(ModelConfig {
         positions: Positions::Sinusoidal,
         embedding_multiplier: if scaled { (d_model as f64).sqrt() } else { 1.0 },
+        // The table of sines can't be centred, so nothing else is.
+        processing: Processing { center_writing_weights: false, ..Processing::default() },
         tie_word_embeddings: json.flag_or("tie_word_embeddings", true)?,
         ..ModelConfig::new("xglm", act_fn, sizes)
     })

@@ -1,5 +1,25 @@
 //! ALiBi (Press et al. 2021, arXiv 2108.12409): each head's scores fall with the distance, at a slope of its own.
 
+use candle_core::{DType, Device, Tensor};
+
+use super::config::AlibiStyle;
+use crate::Result;
+
+/// What is added to the scores, `[1, head, 1, key]`: the slope times the key's place. The query's place would add the same
+/// number to all keys, which a softmax takes off again.
+pub(super) fn bias(slopes: &[f64], style: AlibiStyle, keys: usize, scale: f64, device: &Device) -> Result<Tensor> {
+    let first = if style == AlibiStyle::Mpt { 1.0 - keys as f32 } else { 0.0 };
+    let places: Vec<f32> = (0..keys).map(|key| first + key as f32).collect();
+    let places = Tensor::from_vec(places, (1, 1, 1, keys), device)?;
+    let slopes_of_heads: Vec<f32> = slopes.iter().map(|slope| *slope as f32).collect();
+    let slopes = Tensor::from_vec(slopes_of_heads, (1, slopes.len(), 1, 1), device)?;
+    if style != AlibiStyle::Falcon {
+        return Ok(slopes.broadcast_mul(&places)?);
+    }
+    let rounded = |t: &Tensor| t.to_dtype(DType::BF16)?.to_dtype(DType::F32);
+    Ok((rounded(&rounded(&slopes)?.broadcast_mul(&rounded(&places)?)?)? / scale)?)
+}
+
 /// The slope of each head. For a power of two, 2^(-bias_max · h / n_heads) for h from 1 to n_heads; for any other count,
 /// those of the next power of two: first every second one, then the rest, as many as there are heads.
 pub(super) fn slopes(n_heads: usize, bias_max: f64) -> Vec<f64> {

@@ -2,6 +2,7 @@
 
 use super::activations::Activation;
 use super::rotary::Rotary;
+use crate::weights::Processing;
 
 /// The shape of a model, in TransformerLens' names. A family makes it from `config.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +71,8 @@ pub struct ModelConfig {
     pub final_normalization: Option<Normalization>,
     /// Whether a LayerNorm stands in the MLP, after the activation function (SoLU models).
     pub mlp_ln: bool,
+    /// The steps of weight processing that the family takes part in; others are left out silently, as TransformerLens does.
+    pub processing: Processing,
     /// The repository whose tokenizer the model uses, where its own has none.
     pub tokenizer_name: Option<String>,
 }
@@ -122,8 +125,8 @@ pub enum Positions {
     Alibi {
         /// The smallest slope is 2 to the power of minus this.
         bias_max: f64,
-        /// Falcon's way: the bias is rounded to bfloat16, and then divided as q·k is.
-        falcon: bool,
+        /// From where the distance is counted.
+        style: AlibiStyle,
     },
     /// Scores get a learned bias by the distance's bucket, the same in every layer (Raffel et al. 2019).
     RelativeBias {
@@ -132,6 +135,17 @@ pub enum Positions {
         /// Distances from here on share the last bucket.
         max_distance: usize,
     },
+}
+
+/// The ways of adding ALiBi's bias. A softmax does not tell them apart, but for Falcon's rounding; the scores do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlibiStyle {
+    /// Upwards from 0 at the first key.
+    Bloom,
+    /// Up to 0 at the last key.
+    Mpt,
+    /// As Bloom's, rounded to bfloat16, and then divided as q·k is.
+    Falcon,
 }
 
 /// The sizes that every family has, from which [`ModelConfig::new`] starts.
@@ -191,6 +205,7 @@ impl ModelConfig {
             d_embed: d_model,
             final_normalization: None,
             mlp_ln: false,
+            processing: Processing::default(),
             tokenizer_name: None,
         }
     }

@@ -59,28 +59,9 @@ impl Masks {
         Ok(mask)
     }
 
-    /// For each head its slope times how far the key lies before the query, as a negative number, `[1, head, query, key]`.
-    pub(super) fn by_distance(&self, slopes: &[f64]) -> Result<Tensor> {
-        let offset = (self.keys - self.queries) as f64;
-        let mut bias = Vec::with_capacity(slopes.len() * self.queries * self.keys);
-        for slope in slopes {
-            for query in 0..self.queries {
-                bias.extend((0..self.keys).map(|key| (slope * (key as f64 - query as f64 - offset)) as f32));
-            }
-        }
-        let shape = (1, slopes.len(), self.queries, self.keys);
-        Ok(Tensor::from_vec(bias, shape, &self.device)?.to_dtype(self.dtype)?)
-    }
-
-    /// For each head its slope times the key's position, everything in bfloat16, `[1, head, 1, key]`. A softmax does not
-    /// care from where one counts; the rounding does.
-    pub(super) fn by_key_in_bf16(&self, slopes: &[f64]) -> Result<Tensor> {
-        let slopes: Vec<f32> = slopes.iter().map(|slope| *slope as f32).collect();
-        let rounded = |t: Tensor| t.to_dtype(DType::BF16)?.to_dtype(DType::F32);
-        let heads = slopes.len();
-        let slopes = rounded(Tensor::from_vec(slopes, (1, heads, 1, 1), &self.device)?)?;
-        let keys = rounded(Tensor::arange(0f32, self.keys as f32, &self.device)?.reshape((1, 1, 1, self.keys))?)?;
-        Ok(rounded(slopes.broadcast_mul(&keys)?)?.to_dtype(self.dtype)?)
+    /// How many keys there are.
+    pub(super) fn keys(&self) -> usize {
+        self.keys
     }
 
     fn make(&self, sees: Sees) -> Result<Tensor> {

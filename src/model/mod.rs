@@ -34,7 +34,7 @@ use block::Block;
 use norm::Norm;
 
 pub use activations::Activation;
-pub use config::{LayerConfig, ModelConfig, Normalization, Positions, QkNorm, Sizes};
+pub use config::{AlibiStyle, LayerConfig, ModelConfig, Normalization, Positions, QkNorm, Sizes};
 pub use generate::{GenerateOptions, Generation};
 pub use input::Input;
 pub use kv_cache::KvCache;
@@ -220,14 +220,21 @@ impl Inner {
     fn list_points(&self) -> Vec<PointInfo> {
         let stream = "[batch, pos, d_model]";
         let norm = |norm: &Option<Norm>| norm.as_ref().map(Norm::hook_points).unwrap_or_default();
-        let mut points = vec![
+        let mut points = Vec::new();
+        // As in `embed`: a norm on the embedding alone comes before hook_embed.
+        if self.w_pos.is_none() {
+            points.extend(norm(&self.embed_ln));
+        }
+        points.extend([
             PointInfo::always(&self.hook_embed, stream),
             match self.w_pos {
                 Some(_) => PointInfo::always(&self.hook_pos_embed, stream),
                 None => PointInfo::never("hook_pos_embed", "the model adds no vectors for positions to the embedding"),
             },
-        ];
-        points.extend(norm(&self.embed_ln));
+        ]);
+        if self.w_pos.is_some() {
+            points.extend(norm(&self.embed_ln));
+        }
         points.extend(self.blocks.iter().flat_map(Block::hook_points));
         points.extend(norm(&self.ln_final));
         points.push(PointInfo::on_request(&self.hook_unembed_in, stream));

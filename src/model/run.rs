@@ -417,7 +417,18 @@ impl HookedTransformer {
         if self.cfg().embedding_multiplier != 1.0 {
             embed = (embed * self.cfg().embedding_multiplier)?;
         }
+        // A norm on the embedding alone belongs to it; one on its sum with the positions comes later.
+        if self.inner.w_pos.is_none() {
+            embed = self.embed_ln(embed, tap)?;
+        }
         tap.pass(&self.inner.hook_embed, embed)
+    }
+
+    fn embed_ln(&self, x: Tensor, tap: &mut Tap) -> Result<Tensor> {
+        match &self.inner.embed_ln {
+            Some(norm) => norm.forward(&x, tap),
+            None => Ok(x),
+        }
     }
 
     /// Position embeddings, `[batch, pos, d_model]`, where the model has such vectors.

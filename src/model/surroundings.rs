@@ -11,7 +11,7 @@ use crate::Result;
 /// What all layers of one run share.
 pub(super) struct Surroundings {
     pub(super) masks: Masks,
-    /// What the distance between query and key adds to the scores, `[1 or batch, head, query, key]`.
+    /// What the distance between query and key adds to the scores, `[1 or batch, head, 1 or query, key]`.
     pub(super) bias: Option<Tensor>,
     /// What a shortformer adds to the inputs of queries and keys, `[batch, pos, d_model]`.
     pub(super) pos_embed: Option<Tensor>,
@@ -31,11 +31,9 @@ impl Surroundings {
         device: &Device,
     ) -> Result<Self> {
         let bias = match cfg.positions {
-            Positions::Alibi { bias_max, falcon: false } => {
-                Some(masks.by_distance(&alibi::slopes(cfg.n_heads, bias_max))?)
-            }
-            Positions::Alibi { bias_max, falcon: true } => {
-                Some((masks.by_key_in_bf16(&alibi::slopes(cfg.n_heads, bias_max))? / cfg.attn_scale)?)
+            Positions::Alibi { bias_max, style } => {
+                let slopes = alibi::slopes(cfg.n_heads, bias_max);
+                Some(alibi::bias(&slopes, style, masks.keys(), cfg.attn_scale, device)?.to_dtype(dtype)?)
             }
             _ => None,
         };

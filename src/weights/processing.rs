@@ -37,7 +37,8 @@ impl Processing {
 
     /// The processed weights. The arithmetic is float32, whatever type they are stored in.
     pub fn apply(self, weights: Weights, cfg: &ModelConfig) -> Result<Weights> {
-        if self == Self::none() {
+        let steps = self.and(cfg.processing);
+        if steps == Self::none() {
             return Ok(weights);
         }
         let stored = weights.w_e.dtype();
@@ -45,19 +46,19 @@ impl Processing {
         // The readers of a norm that stands after the addition are all later maps, so nothing is folded; a shortformer's
         // positions come between the norm and its readers.
         let shortformer = cfg.positions == Positions::Shortformer;
-        if self.fold_ln && !cfg.post_norm && !shortformer {
+        if steps.fold_ln && !cfg.post_norm && !shortformer {
             fold_ln(&mut weights, cfg)?;
         }
-        let centering = self.center_writing_weights && can_center(&weights, cfg);
+        let centering = steps.center_writing_weights && can_center(&weights, cfg);
         if centering {
             center_writing_weights(&mut weights, &cfg.positions)?;
         }
         // A cap on the logits is not indifferent to a shift.
-        if self.center_unembed && cfg.output_logits_soft_cap.is_none() && !shortformer {
+        if steps.center_unembed && cfg.output_logits_soft_cap.is_none() && !shortformer {
             weights.w_u = without_mean(&weights.w_u, D::Minus1)?;
             weights.b_u = weights.b_u.as_ref().map(|b| without_mean(b, D::Minus1)).transpose()?;
         }
-        if self.fold_value_biases && cfg.clip_qkv.is_none() {
+        if steps.fold_value_biases && cfg.clip_qkv.is_none() {
             for BlockWeights { mixer, .. } in &mut weights.blocks {
                 let MixerWeights::Attention(attention) = mixer;
                 fold_value_bias(attention)?;
@@ -68,6 +69,16 @@ impl Processing {
         }
         weights.map(|tensor| Ok(tensor.to_dtype(stored)?))
     }
+
+    /// The steps that both have.
+    fn and(self, other: Self) -> Self {
+        Self {
+            fold_ln: self.fold_ln && other.fold_ln,
+            center_writing_weights: self.center_writing_weights && other.center_writing_weights,
+            center_unembed: self.center_unembed && other.center_unembed,
+            fold_value_biases: self.fold_value_biases && other.fold_value_biases,
+        }
+    }
 }
 
 /// Whether every reader of the residual stream takes its mean off, so that what is written may do without.
@@ -76,7 +87,7 @@ fn can_center(weights: &Weights, cfg: &ModelConfig) -> bool {
         && cfg.final_normalization.is_none()
         && weights.ln_final.is_some()
         && !cfg.post_norm
-        && !matches!(cfg.positions, Positions::Shortformer | Positions::Sinusoidal)
+        && cfg.positions != Positions::Shortformer
 }
 
 /// A map `[.., d_in, out]` and its bias `[.., out]`.
