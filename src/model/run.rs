@@ -297,10 +297,8 @@ impl HookedTransformer {
         } else if let Some(pos_embed) = pos_embed {
             resid = (resid + pos_embed)?;
         }
-        if given.is_none()
-            && let Some(norm) = &self.inner.embed_ln
-        {
-            resid = norm.forward(&resid, &mut tap)?;
+        if given.is_none() && self.inner.w_pos.is_some() {
+            resid = self.embed_ln(resid, &mut tap)?;
         }
         for layer in start..stop.unwrap_or(cfg.n_layers) {
             let past = past.as_deref_mut().map(|past| &mut past.layers[layer]);
