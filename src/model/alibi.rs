@@ -33,12 +33,37 @@ pub(super) fn slopes(n_heads: usize, bias_max: f64) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::slopes;
+    use candle_core::Device;
+
+    use super::{AlibiStyle, bias, slopes};
 
     #[test]
     fn the_papers_slopes() {
         assert_eq!(slopes(8, 8.0), [0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125, 0.00390625]);
         // Six heads: those of four, then the odd ones of eight.
         assert_eq!(slopes(6, 8.0), [0.25, 0.0625, 0.015625, 0.00390625, 0.5, 0.125]);
+    }
+
+    #[test]
+    fn slopes_of_other_counts_as_blooms_and_mpts_code_have_them() {
+        // Twelve: those of eight, then the odd ones of sixteen.
+        let twelve = slopes(12, 8.0);
+        let odd = [1.0, 3.0, 5.0, 7.0].map(|h: f64| (-h / 2.0).exp2());
+        assert_eq!(twelve[..8], slopes(8, 8.0));
+        assert_eq!(twelve[8..], odd);
+        assert_eq!(slopes(1, 8.0), [1.0 / 256.0]);
+        assert_eq!(slopes(3, 8.0), [1.0 / 16.0, 1.0 / 256.0, 0.25]);
+    }
+
+    #[test]
+    fn each_style_counts_from_its_own_place() {
+        let row = |style, slope, scale| -> Vec<f32> {
+            let bias = bias(&[slope], style, 4, scale, &Device::Cpu).unwrap();
+            bias.flatten_all().unwrap().to_vec1().unwrap()
+        };
+        assert_eq!(row(AlibiStyle::Bloom, 0.5, 4.0), [0.0, 0.5, 1.0, 1.5]);
+        assert_eq!(row(AlibiStyle::Mpt, 0.5, 4.0), [-1.5, -1.0, -0.5, 0.0]);
+        // A bfloat16 has eight binary digits: 0.70703125 for the root of one half, and 2.125 for its triple.
+        assert_eq!(row(AlibiStyle::Falcon, 0.5f64.sqrt(), 4.0), [0.0, 0.70703125 / 4.0, 1.4140625 / 4.0, 2.125 / 4.0]);
     }
 }
