@@ -15,6 +15,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
     Ok(ModelConfig {
         n_key_value_heads: layout::key_value_heads(json, &sizes)?,
         eps: json.number_or("norm_eps", 1e-5)?,
+        // TransformerLens leaves the norms and the writers of this family as they are.
         processing: Processing { fold_ln: false, center_writing_weights: false, ..Processing::default() },
         tie_word_embeddings: json.flag_or("tie_word_embeddings", false)?,
         ..ModelConfig::new("nemotron", act_fn, sizes).with_rotary(rotary)
