@@ -1,5 +1,15 @@
 //! Weights in TransformerLens' names and shapes: y = x W + b, attention weights with a head axis.
+//!
+//! [`WeightSource`] reads them from files, told apart by their first bytes: safetensors, what `torch.save` writes
+//! (`pytorch_model.bin`, `.pth`, `.pt`), and GGUF; one file or several. Nothing that a file names is ever executed, and
+//! no file decides how much memory is taken.
+//!
+//! A GGUF file's quantised tensors are turned into floats as they are read. GGUF_ERRORS
 
+mod files;
+mod gguf_config;
+mod gguf_names;
+mod leftovers;
 mod processing;
 mod source;
 
@@ -7,6 +17,7 @@ use candle_core::Tensor;
 
 use crate::Result;
 
+pub(crate) use gguf_config::config_json as gguf_config_json;
 pub use processing::Processing;
 pub use source::{Linear, WeightSource};
 

@@ -1,27 +1,28 @@
-//! Tensors by the names that they have in a file.
+//! Tensors by the names that Hugging Face's code has for them.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
 use candle_core::{DType, Device, Tensor};
 
+use super::files::{self, TensorFile, TensorMeta};
+use super::leftovers;
 use crate::error::near_misses;
 use crate::hub::FileData;
 use crate::{Error, Result};
 
 /// The tensors of a model's files, read as they are asked for, checked, and cast to one type.
 pub struct WeightSource {
-    files: Files,
-    names: Vec<String>,
+    files: Vec<Box<dyn TensorFile>>,
+    /// Every tensor by name, and which file has it.
+    tensors: BTreeMap<String, (usize, TensorMeta)>,
+    /// The names that were asked for, and what a family leaves on purpose.
+    read: Mutex<BTreeSet<String>>,
+    ignored: Mutex<Vec<String>>,
     origin: String,
     prefix: &'static str,
     dtype: DType,
     device: Device,
-}
-
-enum Files {
-    Mapped(MmapedSafetensors),
-    Bytes(SliceSafetensors<'static>),
 }
 
 /// A linear layer: y = x w + b.
@@ -33,36 +34,44 @@ pub struct Linear {
 }
 
 impl WeightSource {
-    /// Opens a model's safetensors files; paths are memory-mapped.
+    /// Opens a model's weights: safetensors, PyTorch's checkpoints or GGUF, told apart by their first bytes. Files on
+    /// disk are memory-mapped.
+    ///
+    /// # Errors
+    /// A file that is not what it should be, or two files that have a tensor of one name.
     pub fn open(files: &[FileData], origin: &str, dtype: DType, device: &Device) -> Result<Self> {
-        let paths: Vec<PathBuf> = files
-            .iter()
-            .filter_map(|file| match file {
-                FileData::Path(path) => Some(path.clone()),
-                FileData::Bytes { .. } => None,
-            })
-            .collect();
-        let (files, names) = match files {
-            [FileData::Bytes { data, .. }] => {
-                let opened = SliceSafetensors::new(data).map_err(|e| not_safetensors(origin, e))?;
-                let names = opened.tensors().into_iter().map(|(name, _)| name).collect();
-                (Files::Bytes(opened), names)
+        let files = files::open(files)?;
+        let mut tensors: BTreeMap<String, (usize, TensorMeta)> = BTreeMap::new();
+        for (index, file) in files.iter().enumerate() {
+            for meta in file.tensors() {
+                if let Some((other, _)) = tensors.get(&meta.name) {
+                    return Err(Error::msg(format!(
+                        "the tensor '{}' is both in {} and in {}; each may be in one file only, so the files are of \
+                         different models, or one of them is left over",
+                        meta.name,
+                        files[*other].label(),
+                        file.label(),
+                    )));
+                }
+                tensors.insert(meta.name.clone(), (index, meta));
             }
-            _ => {
-                // SAFETY: the map is only read. As with every memory-mapped file, another process that truncates it
-                // while the model loads would crash this one; the mapping ends when loading does.
-                let opened = unsafe { MmapedSafetensors::multi(&paths) }.map_err(|e| not_safetensors(origin, e))?;
-                let names = opened.tensors().into_iter().map(|(name, _)| name).collect();
-                (Files::Mapped(opened), names)
-            }
-        };
-        Ok(Self { files, names, origin: origin.to_string(), prefix: "", dtype, device: device.clone() })
+        }
+        Ok(Self {
+            files,
+            tensors,
+            read: Mutex::default(),
+            ignored: Mutex::default(),
+            origin: origin.to_string(),
+            prefix: "",
+            dtype,
+            device: device.clone(),
+        })
     }
 
     /// Puts `prefix` in front of every name that is asked for from now on, unless the file goes without it (as
     /// checkpoints saved from the bare model do).
     pub fn with_optional_prefix(mut self, prefix: &'static str) -> Self {
-        self.prefix = if self.names.iter().any(|name| name.starts_with(prefix)) { prefix } else { "" };
+        self.prefix = if self.tensors.keys().any(|name| name.starts_with(prefix)) { prefix } else { "" };
         self
     }
 
@@ -73,27 +82,33 @@ impl WeightSource {
 
     /// Whether there is a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
-        let name = self.full_name(name);
-        self.names.contains(&name)
+        self.tensors.contains_key(&self.full_name(name))
     }
 
     /// The tensor of this name, which must have this shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let name = self.full_name(name);
-        if !self.names.contains(&name) {
-            let near = near_misses(&name, self.names.iter().map(String::as_str));
+        let Some((file, meta)) = self.tensors.get(&name) else {
+            if let Some(why) = leftovers::quantised(self.metas()) {
+                return Err(Error::msg(format!("{}: {why}", self.origin)));
+            }
+            let near = near_misses(&name, self.tensors.keys().map(String::as_str));
             return Err(Error::MissingTensor { name, origin: self.origin.clone(), near });
-        }
-        let tensor = match &self.files {
-            Files::Mapped(files) => files.load(&name, &self.device),
-            Files::Bytes(files) => files.load(&name, &self.device),
         };
-        let tensor = tensor.map_err(|e| Error::msg(format!("{}: the tensor '{name}': {e}", self.origin)))?;
-        if tensor.dims() != shape {
+        // Before anything is read, so that no file decides how much memory is taken.
+        if meta.shape != shape {
             let expected = format!("{shape:?} (by the sizes in config.json)");
-            return Err(Error::WrongShape { name, expected, found: tensor.dims().to_vec() });
+            return Err(Error::WrongShape { name, expected, found: meta.shape.clone() });
         }
-        Ok(tensor.to_dtype(self.dtype)?)
+        let file = &self.files[*file];
+        if !meta.is_float {
+            let hint = leftovers::quantised(self.metas())
+                .unwrap_or_else(|| "float32, float16, bfloat16 or float64 was expected".to_string());
+            return Err(Error::msg(format!("{}: the tensor '{name}' is of type {}; {hint}", file.label(), meta.dtype)));
+        }
+        let tensor = file.load(&name, &self.device)?.to_dtype(self.dtype)?;
+        lock(&self.read).insert(name);
+        Ok(tensor)
     }
 
     /// The tensor of this name if there is one; it must have this shape.
@@ -119,6 +134,54 @@ impl WeightSource {
         Ok(super::NormWeights { w: Some(w), b: self.optional(&format!("{name}.bias"), &[width])? })
     }
 
+    /// Declares that the tensors whose names begin with `prefix` are left on purpose.
+    #[allow(dead_code)] // For families; `finish` is called when all of them are in.
+    pub(crate) fn ignore(&self, prefix: &str) {
+        let full = self.full_name(prefix);
+        lock(&self.ignored).extend([prefix.to_string(), full]);
+    }
+
+    /// To be called when a model has taken what it wants.
+    ///
+    /// # Errors
+    /// Tensors that nothing asked for: then the model computes something else than the file's maker meant. Buffers
+    /// that carry no weights, copies of a tied embedding, and what was [`ignore`](Self::ignore)d do not count.
+    #[allow(dead_code)]
+    pub(crate) fn finish(&self) -> Result<()> {
+        let (read, ignored) = (lock(&self.read), lock(&self.ignored));
+        let unread: Vec<&TensorMeta> = self
+            .metas()
+            .filter(|meta| !read.contains(&meta.name))
+            .filter(|meta| !ignored.iter().any(|prefix| meta.name.starts_with(prefix.as_str())))
+            .filter(|meta| !leftovers::is_harmless(meta, |shape| self.has_read_shape(&read, shape)))
+            .collect();
+        if unread.is_empty() {
+            return Ok(());
+        }
+        if let Some(why) = leftovers::quantised(unread.iter().copied()) {
+            return Err(Error::msg(format!("{}: {why}", self.origin)));
+        }
+        const SHOWN: usize = 6;
+        let names: Vec<&str> = unread.iter().take(SHOWN).map(|meta| meta.name.as_str()).collect();
+        let more = if unread.len() > SHOWN { format!(" and {} more", unread.len() - SHOWN) } else { String::new() };
+        Err(Error::msg(format!(
+            "the weights of {} hold {} tensors that the model of its config.json has no place for: {}{more}; the two \
+             may not belong together (check model_type and the sizes), or the model has a part that candlescope \
+             lacks, and would compute something else without it",
+            self.origin,
+            unread.len(),
+            names.join(", "),
+        )))
+    }
+
+    fn metas(&self) -> impl Iterator<Item = &TensorMeta> {
+        self.tensors.values().map(|(_, meta)| meta)
+    }
+
+    fn has_read_shape(&self, read: &BTreeSet<String>, shape: &[usize]) -> bool {
+        read.iter().filter_map(|name| self.tensors.get(name)).any(|(_, meta)| meta.shape == shape)
+    }
+
     fn full_name(&self, name: &str) -> String {
         // The head stands outside of the prefixed module in every family.
         if name.starts_with("lm_head") || name.starts_with("embed_out") {
@@ -129,8 +192,7 @@ impl WeightSource {
     }
 }
 
-fn not_safetensors(origin: &str, error: candle_core::Error) -> Error {
-    Error::msg(format!(
-        "the weights of {origin} can't be read as safetensors: {error}; the file may be truncated, so download or copy it again"
-    ))
+/// A thread that panicked leaves these sets as valid as they were.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
