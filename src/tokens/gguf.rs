@@ -223,3 +223,112 @@ fn impossible(gguf: &Gguf, why: impl std::fmt::Display) -> Error {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::quantized::QTensor;
+    use candle_core::quantized::gguf_file::{self, Value};
+
+    use super::*;
+    use crate::tokens::Tokenizer;
+
+    /// A vocabulary as SentencePiece has it: specials, bytes, then pieces with scores.
+    fn pieces() -> Vec<(String, f32, i32)> {
+        let mut pieces = vec![("<unk>".to_string(), 0.0, 2), ("<s>".to_string(), 0.0, 3), ("</s>".to_string(), 0.0, 3)];
+        pieces.extend((0..256).map(|byte| (format!("<0x{byte:02X}>"), 0.0, 6)));
+        let merged =
+            ["▁t", "he", "▁a", "in", "▁the", "er", "on", "▁the", "re", "at", "▁on", "hat", "▁that", "th", "▁▁"];
+        let mut seen = std::collections::HashSet::new();
+        for (rank, piece) in merged.iter().filter(|piece| seen.insert(**piece)).enumerate() {
+            pieces.push((piece.to_string(), -(rank as f32), 1));
+        }
+        for letter in "▁abcdefghijklmnopqrstuvwxyz.".chars() {
+            pieces.push((letter.to_string(), -100.0 - pieces.len() as f32, 1));
+        }
+        pieces.push(("<turn>".to_string(), -1000.0, 4));
+        pieces
+    }
+
+    fn write(test: &str, prefix: bool, more: &[(&str, Value)]) -> FileData {
+        let path = std::env::temp_dir().join(format!("candlescope-tokens-{test}-{}.gguf", std::process::id()));
+        let pieces = pieces();
+        let text = |text: &str| Value::String(text.to_string());
+        let mut metadata = vec![
+            ("tokenizer.ggml.model", text("llama")),
+            ("tokenizer.ggml.add_space_prefix", Value::Bool(prefix)),
+            ("tokenizer.ggml.tokens", Value::Array(pieces.iter().map(|piece| text(&piece.0)).collect())),
+            ("tokenizer.ggml.scores", Value::Array(pieces.iter().map(|piece| Value::F32(piece.1)).collect())),
+            ("tokenizer.ggml.token_type", Value::Array(pieces.iter().map(|piece| Value::I32(piece.2)).collect())),
+            ("tokenizer.ggml.bos_token_id", Value::U32(1)),
+            ("tokenizer.ggml.eos_token_id", Value::U32(2)),
+            ("tokenizer.ggml.unknown_token_id", Value::U32(0)),
+        ];
+        for (key, value) in more {
+            metadata.retain(|(other, _)| other != key);
+            metadata.push((key, value.clone()));
+        }
+        let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
+        let none: &[(&str, &QTensor)] = &[];
+        gguf_file::write(&mut std::fs::File::create(&path).unwrap(), &metadata, none).unwrap();
+        FileData::from(path)
+    }
+
+    /// SentencePiece's own procedure: merge the leftmost of the best neighbours until nothing merges; bytes for the rest.
+    fn reference(text: &str, prefix: bool) -> Vec<u32> {
+        let pieces = pieces();
+        let find = |text: &str| pieces.iter().position(|piece| piece.0 == text && piece.2 == 1);
+        let text = if prefix && !text.is_empty() { format!(" {text}") } else { text.to_string() };
+        let mut symbols: Vec<String> = text.replace(' ', SPACE).chars().map(String::from).collect();
+        loop {
+            let mut best: Option<(f32, usize)> = None;
+            for at in 0..symbols.len().saturating_sub(1) {
+                if let Some(id) = find(&format!("{}{}", symbols[at], symbols[at + 1]))
+                    && best.is_none_or(|(score, _)| pieces[id].1 > score)
+                {
+                    best = Some((pieces[id].1, at));
+                }
+            }
+            let Some((_, at)) = best else { break };
+            let right = symbols.remove(at + 1);
+            symbols[at] += &right;
+        }
+        let ids = |symbol: &String| match find(symbol) {
+            Some(id) => vec![id as u32],
+            None => symbol.bytes().map(|byte| u32::from(byte) + 3).collect(),
+        };
+        symbols.iter().flat_map(ids).collect()
+    }
+
+    #[test]
+    fn sentence_piece_merges_by_score() {
+        for prefix in [true, false] {
+            let file = write(&format!("prefix_{prefix}"), prefix, &[]);
+            let tokenizer = Tokenizer::from_files(&file, None).unwrap();
+            for text in ["the rather", "that on the  hat", "a", " in there.", "naïve 日本", "the\nhe", "   x"] {
+                let found = tokenizer.encode(text).unwrap();
+                assert_eq!(found, reference(text, prefix), "{text:?}");
+                assert_eq!(tokenizer.hf().decode(&found, false).unwrap(), text);
+            }
+            assert_eq!((tokenizer.bos_id(), tokenizer.eos_id(), tokenizer.prepends_bos()), (Some(1), Some(2), true));
+            let turn = tokenizer.hf().token_to_id("<turn>").unwrap();
+            assert!(tokenizer.encode("the<turn>").unwrap().ends_with(&[turn]), "a user-defined token is one token");
+            assert!(tokenizer.encode("on</s>").unwrap().ends_with(&[2]));
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_built_exactly_says_why() {
+        let text = |text: &str| Value::String(text.to_string());
+        for (test, key, value, expected) in [
+            ("kind", "tokenizer.ggml.model", text("bert"), "'bert'"),
+            ("scores", "tokenizer.ggml.scores", Value::Array(vec![Value::F32(0.0)]), "1 scores"),
+            ("kinds", "tokenizer.ggml.token_type", Value::Array(vec![Value::I32(1)]), "1 kinds"),
+            ("pre", "tokenizer.ggml.model", text("gpt2"), "tokenizer.ggml.pre"),
+            ("twice", "tokenizer.ggml.tokens", Value::Array(vec![text("a"); pieces().len()]), "both 'a'"),
+        ] {
+            let error = Tokenizer::from_files(&write(test, true, &[(key, value)]), None).unwrap_err();
+            assert!(matches!(error, Error::NoTokenizer { .. }), "{test}: {error}");
+            assert!(error.to_string().contains(expected), "{test}: {error}");
+        }
+    }
+}

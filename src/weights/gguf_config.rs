@@ -214,7 +214,11 @@ impl Meta<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use candle_core::quantized::gguf_file::{self, Value as Meta};
+    use candle_core::quantized::{GgmlDType, QTensor};
+
+    use super::{Gguf, Value, config_json, json, llama3_scaling};
+    use crate::hub::FileData;
 
     #[test]
     fn llama_3s_scaling_is_found_from_its_factors() {
@@ -237,5 +241,87 @@ mod tests {
         assert_eq!(found["factor"], 8.0);
         assert_eq!(found["original_max_position_embeddings"], 8192);
         assert!(llama3_scaling(&[1.0, 2.0, 1.0], base, 6).is_none());
+    }
+
+    /// The configuration of a file with this metadata, and vectors of ones under these names.
+    fn config(test: &str, metadata: &[(&str, Meta)], vectors: &[(&str, usize)]) -> Value {
+        let path = std::env::temp_dir().join(format!("candlescope-config-{test}-{}.gguf", std::process::id()));
+        let one = |rows: usize, columns: usize| {
+            let ones = candle_core::Tensor::ones((rows, columns), candle_core::DType::F32, &candle_core::Device::Cpu);
+            QTensor::quantize(&ones.unwrap(), GgmlDType::F32).unwrap()
+        };
+        let mut tensors = vec![("token_embd.weight", one(10, 8))];
+        tensors.extend(vectors.iter().map(|(name, length)| (*name, one(1, *length))));
+        let metadata: Vec<(&str, &Meta)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
+        let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (*name, tensor)).collect();
+        gguf_file::write(&mut std::fs::File::create(&path).unwrap(), &metadata, &tensors).unwrap();
+        let config = config_json(&Gguf::open(&FileData::from(path.clone())).unwrap());
+        let _ = std::fs::remove_file(path);
+        config.unwrap()
+    }
+
+    #[test]
+    fn gemma_2_gets_the_keys_of_its_config() {
+        let config = config(
+            "gemma2",
+            &[
+                ("general.architecture", Meta::String("gemma2".into())),
+                ("gemma2.context_length", Meta::U32(8192)),
+                ("gemma2.embedding_length", Meta::U32(4608)),
+                ("gemma2.block_count", Meta::U32(46)),
+                ("gemma2.feed_forward_length", Meta::U32(36864)),
+                ("gemma2.attention.head_count", Meta::U32(32)),
+                ("gemma2.attention.head_count_kv", Meta::U32(16)),
+                ("gemma2.attention.layer_norm_rms_epsilon", Meta::F32(1e-6)),
+                ("gemma2.attention.key_length", Meta::U32(128)),
+                ("gemma2.attention.value_length", Meta::U32(128)),
+                ("gemma2.attn_logit_softcapping", Meta::F32(50.0)),
+                ("gemma2.final_logit_softcapping", Meta::F32(30.0)),
+                ("gemma2.attention.sliding_window", Meta::U32(4096)),
+            ],
+            &[],
+        );
+        // The published config.json of gemma-2-27b.
+        for (key, expected) in [
+            ("model_type", json!("gemma2")),
+            ("hidden_size", json!(4608)),
+            ("head_dim", json!(128)),
+            ("query_pre_attn_scalar", json!(144)),
+            ("attn_logit_softcapping", json!(50.0)),
+            ("final_logit_softcapping", json!(30.0)),
+            ("sliding_window", json!(4096)),
+            ("hidden_activation", json!("gelu_pytorch_tanh")),
+            ("tie_word_embeddings", json!(true)),
+            ("vocab_size", json!(10)),
+        ] {
+            assert_eq!(config[key], expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn phi_3_gets_its_long_factors() {
+        let config = config(
+            "phi3",
+            &[
+                ("general.architecture", Meta::String("phi3".into())),
+                ("phi3.context_length", Meta::U32(131072)),
+                ("phi3.rope.scaling.original_context_length", Meta::U32(4096)),
+                ("phi3.embedding_length", Meta::U32(64)),
+                ("phi3.feed_forward_length", Meta::U32(128)),
+                ("phi3.block_count", Meta::U32(2)),
+                ("phi3.attention.head_count", Meta::U32(4)),
+                ("phi3.attention.layer_norm_rms_epsilon", Meta::F32(1e-5)),
+                ("phi3.rope.dimension_count", Meta::U32(12)),
+                ("phi3.rope.freq_base", Meta::F32(10000.0)),
+                ("phi3.attention.sliding_window", Meta::U32(0)),
+            ],
+            &[("rope_factors_long.weight", 6), ("rope_factors_short.weight", 6), ("output.weight", 8)],
+        );
+        assert_eq!(config["rope_scaling"]["type"], "longrope");
+        assert_eq!(config["rope_scaling"]["long_factor"], json!([1.0, 1.0, 1.0, 1.0, 1.0, 1.0]));
+        assert_eq!(config["original_max_position_embeddings"], 4096);
+        assert_eq!(config["partial_rotary_factor"], 0.75);
+        assert_eq!(config["tie_word_embeddings"], false);
+        assert!(config.get("sliding_window").is_none(), "0 means none");
     }
 }

@@ -196,3 +196,65 @@ impl WeightSource {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A source with tensors of ones.
+    fn source(test: &str, tensors: &[(&str, &[usize])]) -> WeightSource {
+        let path = std::env::temp_dir().join(format!("candlescope-source-{test}-{}.safetensors", std::process::id()));
+        let ones = |dims: &[usize]| Tensor::ones(dims, DType::F32, &Device::Cpu).unwrap();
+        let tensors: HashMap<String, Tensor> =
+            tensors.iter().map(|(name, dims)| (name.to_string(), ones(dims))).collect();
+        candle_core::safetensors::save(&tensors, &path).unwrap();
+        let source = WeightSource::open(&[FileData::from(path.clone())], "the test", DType::F32, &Device::Cpu);
+        // What is mapped stays there on Unix; elsewhere the file stays in the temporary folder.
+        let _ = std::fs::remove_file::<PathBuf>(path);
+        source.unwrap()
+    }
+
+    #[test]
+    fn what_nothing_asked_for_is_named() {
+        let source = source(
+            "extra",
+            &[
+                ("model.embed_tokens.weight", &[8, 4]),
+                ("lm_head.weight", &[8, 4]),
+                ("model.layers.0.self_attn.rotary_emb.inv_freq", &[2]),
+                ("model.layers.0.mlp.up_proj.bias", &[4]),
+                ("model.layers.1.mtp.weight", &[4]),
+            ],
+        );
+        let source = source.with_optional_prefix("model.");
+        source.tensor("embed_tokens.weight", &[8, 4]).unwrap();
+        let found = source.finish().unwrap_err().to_string();
+        assert!(found.contains("2 tensors") && found.contains("mlp.up_proj.bias"), "{found}");
+        assert!(found.contains("mtp") && !found.contains("lm_head") && !found.contains("inv_freq"), "{found}");
+        source.ignore("layers.1.");
+        let found = source.finish().unwrap_err().to_string();
+        assert!(found.contains("1 tensors") && !found.contains("mtp"), "{found}");
+        source.optional("layers.0.mlp.up_proj.bias", &[4]).unwrap();
+        source.finish().unwrap();
+    }
+
+    #[test]
+    fn a_tensor_of_another_shape_is_not_loaded() {
+        let source = source("shape", &[("a", &[8, 4])]);
+        let found = source.tensor("a", &[4, 8]).unwrap_err().to_string();
+        assert!(found.contains("[8, 4]") && found.contains("[4, 8]"), "{found}");
+        assert!(source.finish().is_err(), "it was not read");
+    }
+
+    #[test]
+    fn quantised_weights_say_so_before_and_after() {
+        let source = source("quantised", &[("a.qweight", &[8, 4]), ("b.weight", &[4])]);
+        let found = source.tensor("a.weight", &[8, 4]).unwrap_err().to_string();
+        assert!(found.contains("GPTQ"), "{found}");
+        source.tensor("b.weight", &[4]).unwrap();
+        assert!(source.finish().unwrap_err().to_string().contains("GPTQ"));
+    }
+}
