@@ -326,7 +326,7 @@ mod tests {
             ("pre", "tokenizer.ggml.model", text("gpt2"), "tokenizer.ggml.pre"),
             ("twice", "tokenizer.ggml.tokens", Value::Array(vec![text("a"); pieces().len()]), "both 'a'"),
         ] {
-            let error = Tokenizer::from_files(&write(test, true, &[(key, value)]), None).unwrap_err();
+            let error = Tokenizer::from_files(write(test, true, &[(key, value)]), None).unwrap_err();
             assert!(matches!(error, Error::NoTokenizer { .. }), "{test}: {error}");
             assert!(error.to_string().contains(expected), "{test}: {error}");
         }

@@ -1,7 +1,7 @@
 //! Tensors by the names that Hugging Face's code has for them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -11,26 +11,63 @@ use crate::error::near_misses;
 use crate::hub::FileData;
 use crate::{Error, Result};
 
-/// The tensors of a model's files, read as they are asked for, checked, and cast to one type.
+/// The tensors of a model's files, read as they are asked for, checked, and cast to one type. Cheap to clone; clones
+/// read the same files, and know of each other's reading.
+#[derive(Clone)]
 pub struct WeightSource {
+    shared: Arc<Shared>,
+    prefix: String,
+}
+
+struct Shared {
     files: Vec<Box<dyn TensorFile>>,
     /// Every tensor by name, and which file has it.
     tensors: BTreeMap<String, (usize, TensorMeta)>,
-    /// The names that were asked for, and what a family leaves on purpose.
+    /// The names that were read.
     read: Mutex<BTreeSet<String>>,
+    /// The prefixes of what a family leaves on purpose.
     ignored: Mutex<Vec<String>>,
     origin: String,
-    prefix: &'static str,
     dtype: DType,
     device: Device,
 }
 
 /// A linear layer: y = x w + b.
+#[derive(Clone, Debug)]
 pub struct Linear {
     /// `[in, out]`.
     pub w: Tensor,
     /// `[out]`.
     pub b: Option<Tensor>,
+}
+
+impl Linear {
+    /// Layers that were fused into this one. Its outputs are `groups` runs of the same make, one after another, and each
+    /// run holds an equal share of every layer, in order; `widths` are the layers' own outputs.
+    #[allow(dead_code)]
+    pub(crate) fn split<const N: usize>(&self, groups: usize, widths: [usize; N]) -> Result<[Linear; N]> {
+        let (d_in, d_out) = self.w.dims2()?;
+        let fits =
+            groups > 0 && widths.iter().all(|width| width % groups == 0) && widths.iter().sum::<usize>() == d_out;
+        if !fits {
+            return Err(Error::msg(format!("{d_out} fused outputs are not {groups} equal runs of {widths:?}")));
+        }
+        let w = self.w.reshape((d_in, groups, d_out / groups))?;
+        let b = self.b.as_ref().map(|b| b.reshape((groups, d_out / groups))).transpose()?;
+        let mut start = 0;
+        let mut next = |width: usize| -> Result<Linear> {
+            let share = width / groups;
+            let w = w.narrow(2, start, share)?.reshape((d_in, width))?;
+            let b = b.as_ref().map(|b| b.narrow(1, start, share)?.reshape(width)).transpose()?;
+            start += share;
+            Ok(Linear { w, b })
+        };
+        let mut parts = Vec::with_capacity(N);
+        for width in widths {
+            parts.push(next(width)?);
+        }
+        parts.try_into().map_err(|_| Error::msg("as many parts as widths"))
+    }
 }
 
 impl WeightSource {
@@ -56,58 +93,53 @@ impl WeightSource {
                 tensors.insert(meta.name.clone(), (index, meta));
             }
         }
-        Ok(Self {
-            files,
-            tensors,
-            read: Mutex::default(),
-            ignored: Mutex::default(),
-            origin: origin.to_string(),
-            prefix: "",
-            dtype,
-            device: device.clone(),
-        })
+        let (read, ignored) = (Mutex::default(), Mutex::default());
+        let (origin, device) = (origin.to_string(), device.clone());
+        let shared = Arc::new(Shared { files, tensors, read, ignored, origin, dtype, device });
+        Ok(Self { shared, prefix: String::new() })
     }
 
-    /// Puts `prefix` in front of every name that is asked for from now on, unless the file goes without it (as
-    /// checkpoints saved from the bare model do).
-    pub fn with_optional_prefix(mut self, prefix: &'static str) -> Self {
-        self.prefix = if self.tensors.keys().any(|name| name.starts_with(prefix)) { prefix } else { "" };
-        self
+    /// The same source with `prefix` in front of every name that is asked for (behind the prefix that it has), unless
+    /// the file goes without it, as checkpoints saved from the bare model do.
+    pub fn with_optional_prefix(&self, prefix: &str) -> Self {
+        let longer = format!("{}{prefix}", self.prefix);
+        let is_there = self.shared.tensors.keys().any(|name| name.starts_with(&longer));
+        Self { prefix: if is_there { longer } else { self.prefix.clone() }, ..self.clone() }
     }
 
     /// Where the tensors come from, for messages.
     pub fn origin(&self) -> &str {
-        &self.origin
+        &self.shared.origin
     }
 
     /// Whether there is a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(&self.full_name(name))
+        self.shared.tensors.contains_key(&self.full_name(name))
     }
 
     /// The tensor of this name, which must have this shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let name = self.full_name(name);
-        let Some((file, meta)) = self.tensors.get(&name) else {
+        let Some((file, meta)) = self.shared.tensors.get(&name) else {
             if let Some(why) = leftovers::quantised(self.metas()) {
-                return Err(Error::msg(format!("{}: {why}", self.origin)));
+                return Err(Error::msg(format!("{}: {why}", self.shared.origin)));
             }
-            let near = near_misses(&name, self.tensors.keys().map(String::as_str));
-            return Err(Error::MissingTensor { name, origin: self.origin.clone(), near });
+            let near = near_misses(&name, self.shared.tensors.keys().map(String::as_str));
+            return Err(Error::MissingTensor { name, origin: self.shared.origin.clone(), near });
         };
         // Before anything is read, so that no file decides how much memory is taken.
         if meta.shape != shape {
             let expected = format!("{shape:?} (by the sizes in config.json)");
             return Err(Error::WrongShape { name, expected, found: meta.shape.clone() });
         }
-        let file = &self.files[*file];
+        let file = &self.shared.files[*file];
         if !meta.is_float {
             let hint = leftovers::quantised(self.metas())
                 .unwrap_or_else(|| "float32, float16, bfloat16 or float64 was expected".to_string());
             return Err(Error::msg(format!("{}: the tensor '{name}' is of type {}; {hint}", file.label(), meta.dtype)));
         }
-        let tensor = file.load(&name, &self.device)?.to_dtype(self.dtype)?;
-        lock(&self.read).insert(name);
+        let tensor = file.load(&name, &self.shared.device)?.to_dtype(self.shared.dtype)?;
+        lock(&self.shared.read).insert(name);
         Ok(tensor)
     }
 
@@ -138,7 +170,7 @@ impl WeightSource {
     #[allow(dead_code)] // For families; `finish` is called when all of them are in.
     pub(crate) fn ignore(&self, prefix: &str) {
         let full = self.full_name(prefix);
-        lock(&self.ignored).extend([prefix.to_string(), full]);
+        lock(&self.shared.ignored).extend([prefix.to_string(), full]);
     }
 
     /// To be called when a model has taken what it wants.
@@ -148,7 +180,7 @@ impl WeightSource {
     /// that carry no weights, copies of a tied embedding, and what was [`ignore`](Self::ignore)d do not count.
     #[allow(dead_code)]
     pub(crate) fn finish(&self) -> Result<()> {
-        let (read, ignored) = (lock(&self.read), lock(&self.ignored));
+        let (read, ignored) = (lock(&self.shared.read), lock(&self.shared.ignored));
         let unread: Vec<&TensorMeta> = self
             .metas()
             .filter(|meta| !read.contains(&meta.name))
@@ -159,7 +191,7 @@ impl WeightSource {
             return Ok(());
         }
         if let Some(why) = leftovers::quantised(unread.iter().copied()) {
-            return Err(Error::msg(format!("{}: {why}", self.origin)));
+            return Err(Error::msg(format!("{}: {why}", self.shared.origin)));
         }
         const SHOWN: usize = 6;
         let names: Vec<&str> = unread.iter().take(SHOWN).map(|meta| meta.name.as_str()).collect();
@@ -168,18 +200,18 @@ impl WeightSource {
             "the weights of {} hold {} tensors that the model of its config.json has no place for: {}{more}; the two \
              may not belong together (check model_type and the sizes), or the model has a part that candlescope \
              lacks, and would compute something else without it",
-            self.origin,
+            self.shared.origin,
             unread.len(),
             names.join(", "),
         )))
     }
 
     fn metas(&self) -> impl Iterator<Item = &TensorMeta> {
-        self.tensors.values().map(|(_, meta)| meta)
+        self.shared.tensors.values().map(|(_, meta)| meta)
     }
 
     fn has_read_shape(&self, read: &BTreeSet<String>, shape: &[usize]) -> bool {
-        read.iter().filter_map(|name| self.tensors.get(name)).any(|(_, meta)| meta.shape == shape)
+        read.iter().filter_map(|name| self.shared.tensors.get(name)).any(|(_, meta)| meta.shape == shape)
     }
 
     fn full_name(&self, name: &str) -> String {
