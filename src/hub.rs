@@ -2,7 +2,8 @@
 //!
 //! A model is named in one of three ways, tried in this order:
 //! 1. a bundled model, which is part of the program ([`bundled_names`]);
-//! 2. a folder with `config.json` and `model.safetensors` (or shards and their index), as Hugging Face lays it out;
+//! 2. a folder with `config.json` and weights (safetensors, or else PyTorch's, or else GGUF), as Hugging Face lays it
+//!    out, or a path straight to a file of weights;
 //! 3. a name on the model hub, or a customary short one ([`aliases`]). What the local cache has is used without asking
 //!    the network; only what it lacks is downloaded. The variables that Hugging Face's own tools read are honoured,
 //!    see [`HubSettings`].
@@ -13,6 +14,7 @@ mod files;
 mod folder;
 mod remote;
 mod settings;
+mod weights;
 
 use crate::error::near_misses;
 use crate::{Error, Result};

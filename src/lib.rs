@@ -34,6 +34,7 @@ pub mod cache;
 pub mod display;
 mod error;
 mod families;
+mod formats;
 pub mod hooks;
 pub mod hub;
 pub mod model;

@@ -7,17 +7,54 @@ use crate::weights::{AttentionWeights, BlockWeights, MlpWeights, WeightSource, W
 
 pub(super) static FAMILY: Family = Family { model_type: "llama", config, weights };
 
+/// What families that are otherwise as Llama take where config.json is silent.
+pub(super) struct Defaults {
+    /// Width of a head; none for d_model / n_heads.
+    pub(super) head_dim: Option<usize>,
+    /// Base of the rotary positions.
+    pub(super) rope_theta: f64,
+    /// How much of a head rotates.
+    pub(super) rotary_fraction: f64,
+    /// Under the norm's square root.
+    pub(super) eps: f64,
+    /// The MLP's activation function.
+    pub(super) act_fn: Activation,
+    /// Whether embedding and unembedding are tied.
+    pub(super) tied: bool,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            head_dim: None,
+            rope_theta: 10000.0,
+            rotary_fraction: 1.0,
+            eps: 1e-6,
+            act_fn: Activation::Silu,
+            tied: false,
+        }
+    }
+}
+
 /// The configuration of a model with RMSNorm, rotary positions, shared key heads and a gated MLP.
 pub(super) fn config(json: &ConfigJson) -> Result<ModelConfig> {
-    let sizes = layout::sizes(json)?;
-    let rotary = json.rotary(sizes.d_head, 1.0, 10000.0)?;
-    let act_fn = json.activation_or("hidden_act", Activation::Silu)?;
+    config_with(json, Defaults::default())
+}
+
+/// The same with other defaults.
+pub(super) fn config_with(json: &ConfigJson, defaults: Defaults) -> Result<ModelConfig> {
+    let sizes = match defaults.head_dim {
+        Some(head_dim) => layout::sizes_with_head(json, json.size_or("head_dim", head_dim)?)?,
+        None => layout::sizes(json)?,
+    };
+    let rotary = json.rotary(sizes.d_head, defaults.rotary_fraction, defaults.rope_theta)?;
+    let act_fn = json.activation_or("hidden_act", defaults.act_fn)?;
     Ok(ModelConfig {
         n_key_value_heads: layout::key_value_heads(json, &sizes)?,
         normalization: Normalization::Rms,
-        eps: json.number_or("rms_norm_eps", 1e-6)?,
+        eps: json.number_or("rms_norm_eps", defaults.eps)?,
         gated_mlp: true,
-        tie_word_embeddings: json.flag_or("tie_word_embeddings", false)?,
+        tie_word_embeddings: json.flag_or("tie_word_embeddings", defaults.tied)?,
         ..ModelConfig::new(&json.string("model_type")?, act_fn, sizes).with_rotary(rotary)
     })
 }
@@ -27,7 +64,8 @@ pub(super) fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weight
     layout::decoder(cfg, &source.with_optional_prefix("model."), ["embed_tokens", "norm", "lm_head"], block)
 }
 
-fn block(cfg: &ModelConfig, source: &WeightSource, layer: usize) -> Result<BlockWeights> {
+/// A block under Llama's names.
+pub(super) fn block(cfg: &ModelConfig, source: &WeightSource, layer: usize) -> Result<BlockWeights> {
     let norm = |part: &str| source.norm(&format!("layers.{layer}.{part}"), cfg.d_model);
     Ok(BlockWeights::new(
         norm("input_layernorm")?,

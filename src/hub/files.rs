@@ -7,11 +7,11 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
+use super::weights::{self, Chosen};
 use crate::{Error, Result};
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const WEIGHTS: &str = "model.safetensors";
-pub(super) const INDEX: &str = "model.safetensors.index.json";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
@@ -22,11 +22,11 @@ pub struct ModelFiles {
     pub name: String,
     /// Where the files come from, for messages: "the folder /models/x".
     pub origin: String,
-    /// `config.json`.
+    /// `config.json`, or the GGUF file that holds the same.
     pub config: FileData,
-    /// `model.safetensors`, or its shards in the order of their names.
+    /// The file with the weights, or its shards in the order of their names.
     pub weights: Vec<FileData>,
-    /// `tokenizer.json`, if there is one.
+    /// `tokenizer.json`, if there is one, or the GGUF file that holds a tokenizer.
     pub tokenizer: Option<FileData>,
     /// `tokenizer_config.json`, if there is one.
     pub tokenizer_config: Option<FileData>,
@@ -110,8 +110,33 @@ pub(super) trait Place {
 
 /// Picks a model's files from what a place has.
 pub(super) fn pick(name: &str, place: &impl Place) -> Result<ModelFiles> {
+    let chosen = weights::choose(place)?;
+    collect(name, place, chosen)
+}
+
+/// The model whose weights are in one certain file of a place.
+pub(super) fn pick_file(name: &str, place: &impl Place, file: &str) -> Result<ModelFiles> {
+    collect(name, place, weights::choose_from(place, file))
+}
+
+fn collect(name: &str, place: &impl Place, chosen: Chosen) -> Result<ModelFiles> {
     let get = |file: &str| place.get(file).map(FileData::Path);
     let optional = |file: &str| if place.has(file) { get(file).map(Some) } else { Ok(None) };
+    if let Chosen::Gguf(parts) = chosen {
+        let tokenizer = optional(TOKENIZER)?;
+        let tokenizer_config = optional(TOKENIZER_CONFIG)?;
+        let weights = parts.iter().map(|part| get(part)).collect::<Result<Vec<_>>>()?;
+        let first = weights.first().cloned().ok_or_else(|| Error::msg("there is no GGUF file"))?;
+        // It says itself what model it holds; only for the tokenizer there may be something better.
+        return Ok(ModelFiles {
+            name: name.to_string(),
+            origin: format!("{} in {}", parts.join(", "), place.origin()),
+            config: first.clone(),
+            weights,
+            tokenizer_config: tokenizer_config.filter(|_| tokenizer.is_some()),
+            tokenizer: tokenizer.or(Some(first)),
+        });
+    }
     if !place.has(CONFIG) {
         return Err(Error::msg(format!("{} has no {CONFIG}; {}", place.origin(), what_is_there(place))));
     }
@@ -119,30 +144,32 @@ pub(super) fn pick(name: &str, place: &impl Place) -> Result<ModelFiles> {
     let config = get(CONFIG)?;
     let tokenizer = optional(TOKENIZER)?;
     let tokenizer_config = optional(TOKENIZER_CONFIG)?;
-    let weights = if place.has(WEIGHTS) {
-        vec![get(WEIGHTS)?]
-    } else if place.has(INDEX) {
-        let index = get(INDEX)?;
-        let shards = shards(&index)?;
-        if let Some(lost) = shards.iter().find(|shard| !place.has(shard)) {
-            return Err(index.unreadable(
-                "an index of shards",
-                format!("it names the shard '{lost}', which is not there; {}", what_is_there(place)),
-            ));
+    let weights = match chosen {
+        Chosen::Whole(file) => vec![get(&file)?],
+        Chosen::Index(file) => {
+            let index = get(&file)?;
+            let shards = shards(&index)?;
+            if let Some(lost) = shards.iter().find(|shard| !place.has(shard)) {
+                return Err(index.unreadable(
+                    "an index of shards",
+                    format!("it names the shard '{lost}', which is not there; {}", what_is_there(place)),
+                ));
+            }
+            shards.iter().map(|shard| get(shard)).collect::<Result<_>>()?
         }
-        shards.iter().map(|shard| get(shard)).collect::<Result<_>>()?
-    } else {
-        return Err(Error::msg(format!(
-            "{} has no weights that candlescope reads: {WEIGHTS}, or {INDEX} and its shards, was expected; {}{}",
-            place.origin(),
-            what_is_there(place),
-            hint_on_format(place.names()),
-        )));
+        Chosen::Gguf(_) | Chosen::Nothing => {
+            return Err(Error::msg(format!(
+                "{} has no weights that candlescope reads: {WEIGHTS}, pytorch_model.bin (or the index of either and its \
+                 shards), a .pth or .pt file, or a .gguf file was expected; {}",
+                place.origin(),
+                what_is_there(place),
+            )));
+        }
     };
     Ok(ModelFiles { name: name.to_string(), origin: place.origin(), config, weights, tokenizer, tokenizer_config })
 }
 
-/// The shards' file names, in order and each once, out of `model.safetensors.index.json`.
+/// The shards' file names, in order and each once, out of an index such as `model.safetensors.index.json`.
 fn shards(index: &FileData) -> Result<Vec<String>> {
     let bad = |why: String| index.unreadable("an index of shards", why);
     let json: Value = serde_json::from_slice(&index.read()?).map_err(|error| bad(error.to_string()))?;
@@ -165,7 +192,7 @@ fn stays_inside(name: &str) -> bool {
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
-fn what_is_there(place: &impl Place) -> String {
+pub(super) fn what_is_there(place: &impl Place) -> String {
     const SHOWN: usize = 12;
     let mut names: Vec<&str> = place.names().iter().map(String::as_str).collect();
     names.sort_unstable();
@@ -173,16 +200,5 @@ fn what_is_there(place: &impl Place) -> String {
         0 => "it is empty".to_string(),
         n if n > SHOWN => format!("it has: {} and {} more", names[..SHOWN].join(", "), n - SHOWN),
         _ => format!("it has: {}", names.join(", ")),
-    }
-}
-
-fn hint_on_format(names: &[String]) -> &'static str {
-    let any = |ending: &[&str]| names.iter().any(|name| ending.iter().any(|ending| name.ends_with(ending)));
-    if any(&[".bin", ".pt", ".pth"]) {
-        ". PyTorch's pickled weights are not supported yet: save the model as safetensors"
-    } else if any(&[".gguf"]) {
-        ". GGUF is not supported yet: use the safetensors version of the model"
-    } else {
-        ""
     }
 }

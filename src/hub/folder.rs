@@ -1,13 +1,15 @@
-//! Models in a folder on this machine.
+//! Models in a folder on this machine, or in one certain file.
 
 use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use super::ModelFiles;
-use super::files::{CONFIG, Place, TOKENIZER, WEIGHTS, pick};
+use super::files::{CONFIG, Place, TOKENIZER, WEIGHTS, pick, pick_file};
+use super::weights::is_weights;
 use crate::{Error, Result};
 
-/// The model in the folder that `name` means, or `None` when it does not mean a folder.
+/// The model in the folder that `name` means, or `None` when it does not mean a folder. A path straight to a file with
+/// weights means that file, and what stands beside it.
 ///
 /// A name that begins as a path does (`/`, `.`, `~`, a drive) always means one. Any other name means a folder if it is
 /// there; a single word only if that folder holds a config.json, so that a folder `gpt2` of your own notebooks does not
@@ -21,14 +23,20 @@ pub(super) fn find(name: &str) -> Option<Result<ModelFiles>> {
     };
     let is_path = name.starts_with(['.', '~', '/', '\\']) || path.is_absolute();
     let is_word = !name.contains(['/', '\\']);
-    let means_folder = is_path || if is_word { path.join(CONFIG).is_file() } else { path.exists() };
+    let means_folder = is_path
+        || if is_word { path.join(CONFIG).is_file() || (is_weights(name) && path.is_file()) } else { path.exists() };
     (means_folder && !name.is_empty()).then(|| open(name, &path))
 }
 
 /// The model in a folder, which has to be there.
 fn open(name: &str, path: &Path) -> Result<ModelFiles> {
     let hint = if path.is_file() {
-        "that is a file; give the folder that it is in".to_string()
+        let file = path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
+        if is_weights(&file) {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            return pick_file(name, &Folder::read(folder)?, &file);
+        }
+        "that is a file, and none with weights; give the folder that it is in".to_string()
     } else if !path.is_dir() {
         format!("there is nothing; a folder with {CONFIG}, {WEIGHTS} and {TOKENIZER} was expected")
     } else {

@@ -105,16 +105,57 @@ fn a_missing_folder_says_where_it_looked() {
 #[test]
 fn a_file_is_not_a_folder() {
     let folder = TempDir::with(WHOLE);
-    let error = error_of(&folder.0.join("model.safetensors").display().to_string());
+    let error = error_of(&folder.0.join("tokenizer.json").display().to_string());
     assert!(error.contains("that is a file"), "{error}");
 }
 
 #[test]
-fn a_folder_without_weights_says_what_is_there() {
-    let folder = TempDir::with(&[("config.json", "{}"), ("pytorch_model.bin", "")]);
+fn a_path_straight_to_a_file_means_that_one() {
+    let folder = TempDir::with(WHOLE);
+    folder.add("", &[("other.safetensors", ""), ("a.gguf", "GGUF"), ("b.gguf", "GGUF")]);
+    for name in ["model.safetensors", "other.safetensors", "b.gguf"] {
+        let files = resolve_with(&folder.0.join(name).display().to_string(), None, &offline().0).unwrap();
+        assert_eq!(files.weights, [FileData::from(folder.0.join(name))]);
+    }
+    let files = resolve_with(&folder.0.join("a.gguf").display().to_string(), None, &offline().0).unwrap();
+    assert!(path(&files.config).ends_with("a.gguf") && path(&files.tokenizer.unwrap()).ends_with("tokenizer.json"));
+}
+
+#[test]
+fn weights_have_an_order_of_preference() {
+    // From the last choice to the first; each addition hides what was there before.
+    let folder = TempDir::with(&[("config.json", "{}"), ("optimizer.pt", ""), ("checkpoints/step1.pth", "")]);
+    for (added, chosen) in [
+        ("m-00002-of-00002.gguf", None),
+        ("m-00001-of-00002.gguf", Some("m-00001-of-00002.gguf")),
+        ("model_0.pth", Some("model_0.pth")),
+        ("model_final.pth", Some("model_final.pth")),
+        ("pytorch_model.bin", Some("pytorch_model.bin")),
+        ("model.safetensors", Some("model.safetensors")),
+    ] {
+        folder.add("", &[(added, "")]);
+        let files = resolve_with(&folder.name(), None, &offline().0).unwrap();
+        if let Some(chosen) = chosen {
+            assert!(path(&files.weights[0]).ends_with(chosen), "{:?}", files.weights);
+        }
+    }
+}
+
+#[test]
+fn several_candidates_are_listed() {
+    let folder = TempDir::with(&[("llama-q4_0.gguf", "GGUF"), ("llama-q8_0.gguf", "GGUF"), ("mmproj-x.gguf", "")]);
     let error = error_of(&folder.name());
-    assert!(error.contains("pytorch_model.bin") && error.contains("model.safetensors"), "{error}");
-    assert!(error.contains("not supported yet"), "{error}");
+    assert!(error.contains("llama-q4_0.gguf, llama-q8_0.gguf; give the path"), "{error}");
+    let folder = TempDir::with(&[("config.json", "{}"), ("a.pth", ""), ("b.pt", "")]);
+    let error = error_of(&folder.name());
+    assert!(error.contains("a.pth, b.pt; give the path"), "{error}");
+}
+
+#[test]
+fn a_folder_without_weights_says_what_is_there() {
+    let folder = TempDir::with(&[("config.json", "{}"), ("tf_model.h5", "")]);
+    let error = error_of(&folder.name());
+    assert!(error.contains("tf_model.h5") && error.contains("model.safetensors"), "{error}");
     let folder = TempDir::with(&[("readme.md", "")]);
     let error = error_of(&folder.name());
     assert!(error.contains("no config.json") && error.contains("readme.md"), "{error}");
@@ -281,12 +322,12 @@ fn a_download_fills_the_cache_and_is_not_repeated() {
 }
 
 #[test]
-fn a_repository_without_safetensors_says_what_it_has() {
-    let (endpoint, _) = own_hub(&[("config.json", "{}"), ("pytorch_model.bin", "x")]);
+fn a_repository_without_weights_says_what_it_has() {
+    let (endpoint, _) = own_hub(&[("config.json", "{}"), ("tf_model.h5", "x")]);
     let cache = TempDir::new();
     let settings = HubSettings { cache: cache.0.clone(), endpoint: Some(endpoint), token: None, offline: false };
     let error = resolve_with("me/model", None, &settings).unwrap_err().to_string();
-    assert!(error.contains("pytorch_model.bin") && error.contains("me/model"), "{error}");
+    assert!(error.contains("tf_model.h5") && error.contains("me/model"), "{error}");
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub struct ModelConfig {
     pub embedding_multiplier: f64,
     /// What attention and MLP add to the residual stream is multiplied by this.
     pub residual_multiplier: f64,
+    /// Logits are multiplied by this; W_U has it in it.
+    pub logits_multiplier: f64,
     /// Whether a text gets the beginning-of-sequence token when nothing else is said.
     pub default_prepend_bos: bool,
     /// Whether the unembedding is the transposed embedding (before weight processing).
@@ -200,6 +202,7 @@ impl ModelConfig {
             qk_norm: None,
             embedding_multiplier: 1.0,
             residual_multiplier: 1.0,
+            logits_multiplier: 1.0,
             default_prepend_bos: true,
             tie_word_embeddings: true,
             d_embed: d_model,

@@ -4,9 +4,10 @@ use candle_core::{DType, Device};
 
 use super::{HookedTransformer, ModelConfig};
 use crate::families;
+use crate::formats::{Format, gguf::Gguf};
 use crate::hub::{self, ModelFiles};
 use crate::tokens::Tokenizer;
-use crate::weights::{Processing, WeightSource};
+use crate::weights::{Processing, WeightSource, gguf_config_json};
 use crate::{Error, Result};
 
 /// How a model is loaded.
@@ -80,10 +81,14 @@ impl LoadOptions {
 }
 
 impl HookedTransformer {
-    /// Loads a model with processed weights: a bundled model's name, a local folder, or a name on the Hugging Face hub.
+    /// Loads a model with processed weights: a bundled model's name, a local folder or file, or a name on the Hugging
+    /// Face hub.
     ///
-    /// A folder needs `config.json` and `model.safetensors` (or shards with their index), and `tokenizer.json` for
-    /// texts. The hub's cache is used where it has the files; `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE` are honoured.
+    /// A folder needs `config.json`, weights, and `tokenizer.json` for texts. The weights are `model.safetensors`, or
+    /// else `pytorch_model.bin` (both whole, or in shards with their index), or else a `.pth` or `.pt` file (of several
+    /// the one that ends in `final`), or else one `.gguf` file, which holds configuration and tokenizer itself. A path
+    /// straight to such a file means that one. The hub's cache is used where it has the files; `HF_HOME`, `HF_TOKEN`
+    /// and `HF_HUB_OFFLINE` are honoured.
     ///
     /// ```
     /// use candlescope::prelude::*;
@@ -107,7 +112,7 @@ impl HookedTransformer {
 
     /// A model from its files.
     pub fn from_files(files: &ModelFiles, options: &LoadOptions) -> Result<Self> {
-        let json = families::ConfigJson::parse(&files.config.read()?, &files.config.label())?;
+        let json = families::ConfigJson::parse(&config(files)?, &files.config.label())?;
         let family = families::find(&json)?;
         let mut cfg = (family.config)(&json)?;
         cfg.model_name = files.name.clone();
@@ -124,6 +129,15 @@ impl HookedTransformer {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The bytes of config.json, which a GGUF file holds in its own way.
+fn config(files: &ModelFiles) -> Result<Vec<u8>> {
+    if Format::of_file(&files.config)? == Format::Gguf {
+        let json = gguf_config_json(&Gguf::open(&files.config)?)?;
+        return Ok(json.to_string().into_bytes());
+    }
+    Ok(files.config.read()?.into_owned())
 }
 
 /// The files' tokenizer, or GPT-2's own where the model is a GPT-2, or asks for that tokenizer, and came without one.

@@ -13,6 +13,8 @@ pub struct Rotary {
     pub base: f64,
     /// Whether the pairs are (2i, 2i + 1) instead of (i, i + rotary_dim / 2).
     pub adjacent_pairs: bool,
+    /// Whether the angles fall with the position instead of growing.
+    pub reversed: bool,
     /// How the frequencies are changed for long contexts.
     pub scaling: RopeScaling,
 }
@@ -77,7 +79,7 @@ pub enum RopeScaling {
 impl Rotary {
     /// Rotation of whole heads in pairs (i, i + d_head / 2), unscaled.
     pub fn new(rotary_dim: usize, base: f64) -> Self {
-        Self { rotary_dim, base, adjacent_pairs: false, scaling: RopeScaling::None }
+        Self { rotary_dim, base, adjacent_pairs: false, reversed: false, scaling: RopeScaling::None }
     }
 
     /// The angle per position of each rotating pair, `[rotary_dim / 2]`, for a prompt of `length` tokens.
@@ -152,8 +154,10 @@ impl Rotation {
         let length = positions.iter().flatten().max().map_or(0, |last| *last as usize + 1);
         let frequencies = rotary.frequencies(length);
         let factor = rotary.attention_factor();
+        let direction = if rotary.reversed { -1.0 } else { 1.0 };
         // Angles in double precision: at position 100,000 a float32 angle is off in the third digit.
-        let angles = positions.iter().flatten().flat_map(|&pos| frequencies.iter().map(move |f| f64::from(pos) * f));
+        let angles =
+            positions.iter().flatten().flat_map(|&pos| frequencies.iter().map(move |f| direction * f64::from(pos) * f));
         let (cos, sin): (Vec<f32>, Vec<f32>) =
             angles.map(|angle| ((angle.cos() * factor) as f32, (angle.sin() * factor) as f32)).unzip();
         let shape = (positions.len(), positions.first().map_or(0, Vec::len), 1, frequencies.len());

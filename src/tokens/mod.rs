@@ -20,6 +20,7 @@
 
 mod batch;
 mod describe;
+mod gguf;
 mod gpt2;
 mod input;
 mod lookup;

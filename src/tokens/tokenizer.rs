@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokenizers::Tokenizer as HfTokenizer;
 
 use super::special::{SpecialIds, TokenizerConfig};
-use super::{PaddingSide, SpecialTokens, Text, TokenOptions, Tokens, gpt2};
+use super::{PaddingSide, SpecialTokens, Text, TokenOptions, Tokens, gguf, gpt2};
 use crate::hub::FileData;
 use crate::{Error, Result};
 
@@ -46,12 +46,18 @@ impl Tokenizer {
 
     /// A tokenizer from `tokenizer.json` and, if there is one, `tokenizer_config.json` (for the special tokens and
     /// the padding side). A special token that the config names and the vocabulary lacks counts as missing, and
-    /// missing ones are filled in as [`SpecialTokens`] says.
+    /// missing ones are filled in as [`SpecialTokens`] says. A GGUF file may stand in for `tokenizer.json`: it has a
+    /// tokenizer in its metadata.
     ///
     /// # Errors
-    /// A file that can't be read or is not what its name says.
+    /// A file that can't be read or is not what its name says; [`Error::NoTokenizer`] for a GGUF file whose tokenizer
+    /// can't be built exactly.
     pub fn from_files(tokenizer_json: impl Into<FileData>, tokenizer_config: Option<FileData>) -> Result<Self> {
         let json = tokenizer_json.into();
+        if gguf::is_gguf(&json)? {
+            let (hf, special) = gguf::tokenizer(&json)?;
+            return Self::new(hf, &special);
+        }
         let hf = HfTokenizer::from_bytes(json.read()?).map_err(|error| json.unreadable("a tokenizer", error))?;
         let config = match tokenizer_config {
             None => TokenizerConfig::default(),

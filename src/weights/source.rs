@@ -1,29 +1,35 @@
-//! Tensors by the names that they have in a file.
+//! Tensors by the names that Hugging Face's code has for them.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
 use candle_core::{DType, Device, Tensor};
 
+use super::files::{self, TensorFile, TensorMeta};
+use super::leftovers;
 use crate::error::near_misses;
 use crate::hub::FileData;
 use crate::{Error, Result};
 
-/// The tensors of a model's files, read as they are asked for, checked, and cast to one type.
+/// The tensors of a model's files, read as they are asked for, checked, and cast to one type. Cheap to clone; clones
+/// read the same files, and know of each other's reading.
 #[derive(Clone)]
 pub struct WeightSource {
-    files: Arc<Files>,
-    names: Arc<Vec<String>>,
-    origin: String,
+    shared: Arc<Shared>,
     prefix: String,
-    dtype: DType,
-    device: Device,
 }
 
-enum Files {
-    Mapped(MmapedSafetensors),
-    Bytes(SliceSafetensors<'static>),
+struct Shared {
+    files: Vec<Box<dyn TensorFile>>,
+    /// Every tensor by name, and which file has it.
+    tensors: BTreeMap<String, (usize, TensorMeta)>,
+    /// The names that were read.
+    read: Mutex<BTreeSet<String>>,
+    /// The prefixes of what a family leaves on purpose.
+    ignored: Mutex<Vec<String>>,
+    origin: String,
+    dtype: DType,
+    device: Device,
 }
 
 /// A linear layer: y = x w + b.
@@ -38,6 +44,7 @@ pub struct Linear {
 impl Linear {
     /// Layers that were fused into this one. Its outputs are `groups` runs of the same make, one after another, and each
     /// run holds an equal share of every layer, in order; `widths` are the layers' own outputs.
+    #[allow(dead_code)]
     pub(crate) fn split<const N: usize>(&self, groups: usize, widths: [usize; N]) -> Result<[Linear; N]> {
         let (d_in, d_out) = self.w.dims2()?;
         let fits =
@@ -64,69 +71,76 @@ impl Linear {
 }
 
 impl WeightSource {
-    /// Opens a model's safetensors files; paths are memory-mapped.
+    /// Opens a model's weights: safetensors, PyTorch's checkpoints or GGUF, told apart by their first bytes. Files on
+    /// disk are memory-mapped.
+    ///
+    /// # Errors
+    /// A file that is not what it should be, or two files that have a tensor of one name.
     pub fn open(files: &[FileData], origin: &str, dtype: DType, device: &Device) -> Result<Self> {
-        let paths: Vec<PathBuf> = files
-            .iter()
-            .filter_map(|file| match file {
-                FileData::Path(path) => Some(path.clone()),
-                FileData::Bytes { .. } => None,
-            })
-            .collect();
-        let (files, names) = match files {
-            [FileData::Bytes { data, .. }] => {
-                let opened = SliceSafetensors::new(data).map_err(|e| not_safetensors(origin, e))?;
-                let names = opened.tensors().into_iter().map(|(name, _)| name).collect();
-                (Files::Bytes(opened), names)
+        let files = files::open(files)?;
+        let mut tensors: BTreeMap<String, (usize, TensorMeta)> = BTreeMap::new();
+        for (index, file) in files.iter().enumerate() {
+            for meta in file.tensors() {
+                if let Some((other, _)) = tensors.get(&meta.name) {
+                    return Err(Error::msg(format!(
+                        "the tensor '{}' is both in {} and in {}; each may be in one file only, so the files are of \
+                         different models, or one of them is left over",
+                        meta.name,
+                        files[*other].label(),
+                        file.label(),
+                    )));
+                }
+                tensors.insert(meta.name.clone(), (index, meta));
             }
-            _ => {
-                // SAFETY: the map is only read. As with every memory-mapped file, another process that truncates it
-                // while the model loads would crash this one; the mapping ends when loading does.
-                let opened = unsafe { MmapedSafetensors::multi(&paths) }.map_err(|e| not_safetensors(origin, e))?;
-                let names = opened.tensors().into_iter().map(|(name, _)| name).collect();
-                (Files::Mapped(opened), names)
-            }
-        };
-        let (files, names) = (Arc::new(files), Arc::new(names));
-        Ok(Self { files, names, origin: origin.to_string(), prefix: String::new(), dtype, device: device.clone() })
+        }
+        let (read, ignored) = (Mutex::default(), Mutex::default());
+        let (origin, device) = (origin.to_string(), device.clone());
+        let shared = Arc::new(Shared { files, tensors, read, ignored, origin, dtype, device });
+        Ok(Self { shared, prefix: String::new() })
     }
 
     /// The same source with `prefix` in front of every name that is asked for (behind the prefix that it has), unless
     /// the file goes without it, as checkpoints saved from the bare model do.
     pub fn with_optional_prefix(&self, prefix: &str) -> Self {
         let longer = format!("{}{prefix}", self.prefix);
-        let prefix = if self.names.iter().any(|name| name.starts_with(&longer)) { longer } else { self.prefix.clone() };
-        Self { prefix, ..self.clone() }
+        let is_there = self.shared.tensors.keys().any(|name| name.starts_with(&longer));
+        Self { prefix: if is_there { longer } else { self.prefix.clone() }, ..self.clone() }
     }
 
     /// Where the tensors come from, for messages.
     pub fn origin(&self) -> &str {
-        &self.origin
+        &self.shared.origin
     }
 
     /// Whether there is a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
-        let name = self.full_name(name);
-        self.names.contains(&name)
+        self.shared.tensors.contains_key(&self.full_name(name))
     }
 
     /// The tensor of this name, which must have this shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let name = self.full_name(name);
-        if !self.names.contains(&name) {
-            let near = near_misses(&name, self.names.iter().map(String::as_str));
-            return Err(Error::MissingTensor { name, origin: self.origin.clone(), near });
-        }
-        let tensor = match &*self.files {
-            Files::Mapped(files) => files.load(&name, &self.device),
-            Files::Bytes(files) => files.load(&name, &self.device),
+        let Some((file, meta)) = self.shared.tensors.get(&name) else {
+            if let Some(why) = leftovers::quantised(self.metas()) {
+                return Err(Error::msg(format!("{}: {why}", self.shared.origin)));
+            }
+            let near = near_misses(&name, self.shared.tensors.keys().map(String::as_str));
+            return Err(Error::MissingTensor { name, origin: self.shared.origin.clone(), near });
         };
-        let tensor = tensor.map_err(|e| Error::msg(format!("{}: the tensor '{name}': {e}", self.origin)))?;
-        if tensor.dims() != shape {
+        // Before anything is read, so that no file decides how much memory is taken.
+        if meta.shape != shape {
             let expected = format!("{shape:?} (by the sizes in config.json)");
-            return Err(Error::WrongShape { name, expected, found: tensor.dims().to_vec() });
+            return Err(Error::WrongShape { name, expected, found: meta.shape.clone() });
         }
-        Ok(tensor.to_dtype(self.dtype)?)
+        let file = &self.shared.files[*file];
+        if !meta.is_float {
+            let hint = leftovers::quantised(self.metas())
+                .unwrap_or_else(|| "float32, float16, bfloat16 or float64 was expected".to_string());
+            return Err(Error::msg(format!("{}: the tensor '{name}' is of type {}; {hint}", file.label(), meta.dtype)));
+        }
+        let tensor = file.load(&name, &self.shared.device)?.to_dtype(self.shared.dtype)?;
+        lock(&self.shared.read).insert(name);
+        Ok(tensor)
     }
 
     /// The tensor of this name if there is one; it must have this shape.
@@ -152,6 +166,54 @@ impl WeightSource {
         Ok(super::NormWeights { w: Some(w), b: self.optional(&format!("{name}.bias"), &[width])? })
     }
 
+    /// Declares that the tensors whose names begin with `prefix` are left on purpose.
+    #[allow(dead_code)] // For families; `finish` is called when all of them are in.
+    pub(crate) fn ignore(&self, prefix: &str) {
+        let full = self.full_name(prefix);
+        lock(&self.shared.ignored).extend([prefix.to_string(), full]);
+    }
+
+    /// To be called when a model has taken what it wants.
+    ///
+    /// # Errors
+    /// Tensors that nothing asked for: then the model computes something else than the file's maker meant. Buffers
+    /// that carry no weights, copies of a tied embedding, and what was [`ignore`](Self::ignore)d do not count.
+    #[allow(dead_code)]
+    pub(crate) fn finish(&self) -> Result<()> {
+        let (read, ignored) = (lock(&self.shared.read), lock(&self.shared.ignored));
+        let unread: Vec<&TensorMeta> = self
+            .metas()
+            .filter(|meta| !read.contains(&meta.name))
+            .filter(|meta| !ignored.iter().any(|prefix| meta.name.starts_with(prefix.as_str())))
+            .filter(|meta| !leftovers::is_harmless(meta, |shape| self.has_read_shape(&read, shape)))
+            .collect();
+        if unread.is_empty() {
+            return Ok(());
+        }
+        if let Some(why) = leftovers::quantised(unread.iter().copied()) {
+            return Err(Error::msg(format!("{}: {why}", self.shared.origin)));
+        }
+        const SHOWN: usize = 6;
+        let names: Vec<&str> = unread.iter().take(SHOWN).map(|meta| meta.name.as_str()).collect();
+        let more = if unread.len() > SHOWN { format!(" and {} more", unread.len() - SHOWN) } else { String::new() };
+        Err(Error::msg(format!(
+            "the weights of {} hold {} tensors that the model of its config.json has no place for: {}{more}; the two \
+             may not belong together (check model_type and the sizes), or the model has a part that candlescope \
+             lacks, and would compute something else without it",
+            self.shared.origin,
+            unread.len(),
+            names.join(", "),
+        )))
+    }
+
+    fn metas(&self) -> impl Iterator<Item = &TensorMeta> {
+        self.shared.tensors.values().map(|(_, meta)| meta)
+    }
+
+    fn has_read_shape(&self, read: &BTreeSet<String>, shape: &[usize]) -> bool {
+        read.iter().filter_map(|name| self.shared.tensors.get(name)).any(|(_, meta)| meta.shape == shape)
+    }
+
     fn full_name(&self, name: &str) -> String {
         // The head stands outside of the prefixed module in every family.
         if name.starts_with("lm_head") || name.starts_with("embed_out") {
@@ -162,8 +224,69 @@ impl WeightSource {
     }
 }
 
-fn not_safetensors(origin: &str, error: candle_core::Error) -> Error {
-    Error::msg(format!(
-        "the weights of {origin} can't be read as safetensors: {error}; the file may be truncated, so download or copy it again"
-    ))
+/// A thread that panicked leaves these sets as valid as they were.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A source with tensors of ones.
+    fn source(test: &str, tensors: &[(&str, &[usize])]) -> WeightSource {
+        let path = std::env::temp_dir().join(format!("candlescope-source-{test}-{}.safetensors", std::process::id()));
+        let ones = |dims: &[usize]| Tensor::ones(dims, DType::F32, &Device::Cpu).unwrap();
+        let tensors: HashMap<String, Tensor> =
+            tensors.iter().map(|(name, dims)| (name.to_string(), ones(dims))).collect();
+        candle_core::safetensors::save(&tensors, &path).unwrap();
+        let source = WeightSource::open(&[FileData::from(path.clone())], "the test", DType::F32, &Device::Cpu);
+        // What is mapped stays there on Unix; elsewhere the file stays in the temporary folder.
+        let _ = std::fs::remove_file::<PathBuf>(path);
+        source.unwrap()
+    }
+
+    #[test]
+    fn what_nothing_asked_for_is_named() {
+        let source = source(
+            "extra",
+            &[
+                ("model.embed_tokens.weight", &[8, 4]),
+                ("lm_head.weight", &[8, 4]),
+                ("model.layers.0.self_attn.rotary_emb.inv_freq", &[2]),
+                ("model.layers.0.mlp.up_proj.bias", &[4]),
+                ("model.layers.1.mtp.weight", &[4]),
+            ],
+        );
+        let source = source.with_optional_prefix("model.");
+        source.tensor("embed_tokens.weight", &[8, 4]).unwrap();
+        let found = source.finish().unwrap_err().to_string();
+        assert!(found.contains("2 tensors") && found.contains("mlp.up_proj.bias"), "{found}");
+        assert!(found.contains("mtp") && !found.contains("lm_head") && !found.contains("inv_freq"), "{found}");
+        source.ignore("layers.1.");
+        let found = source.finish().unwrap_err().to_string();
+        assert!(found.contains("1 tensors") && !found.contains("mtp"), "{found}");
+        source.optional("layers.0.mlp.up_proj.bias", &[4]).unwrap();
+        source.finish().unwrap();
+    }
+
+    #[test]
+    fn a_tensor_of_another_shape_is_not_loaded() {
+        let source = source("shape", &[("a", &[8, 4])]);
+        let found = source.tensor("a", &[4, 8]).unwrap_err().to_string();
+        assert!(found.contains("[8, 4]") && found.contains("[4, 8]"), "{found}");
+        assert!(source.finish().is_err(), "it was not read");
+    }
+
+    #[test]
+    fn quantised_weights_say_so_before_and_after() {
+        let source = source("quantised", &[("a.qweight", &[8, 4]), ("b.weight", &[4])]);
+        let found = source.tensor("a.weight", &[8, 4]).unwrap_err().to_string();
+        assert!(found.contains("GPTQ"), "{found}");
+        source.tensor("b.weight", &[4]).unwrap();
+        assert!(source.finish().unwrap_err().to_string().contains("GPTQ"));
+    }
 }
