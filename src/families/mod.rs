@@ -3,9 +3,12 @@
 //! A family says how `config.json` becomes a [`ModelConfig`], and where each tensor comes from. It knows no forward
 //! pass. A new family that uses known parts is one file here and one line in [`FAMILIES`].
 
+mod bart;
+mod bert;
 mod bloom;
 mod codegen;
 mod config_json;
+mod distilbert;
 mod falcon;
 mod gpt2;
 mod gpt_bigcode;
@@ -22,8 +25,10 @@ mod opt;
 mod persimmon;
 mod phi;
 mod qwen2;
+mod roberta;
 mod stablelm;
 mod starcoder2;
+mod t5;
 mod xglm;
 
 pub(crate) use config_json::ConfigJson;
@@ -46,8 +51,11 @@ pub(crate) struct Family {
 }
 
 static FAMILIES: &[&Family] = &[
+    &bart::FAMILY,
+    &bert::FAMILY,
     &bloom::FAMILY,
     &codegen::FAMILY,
+    &distilbert::FAMILY,
     &falcon::FAMILY,
     &gpt2::FAMILY,
     &gpt_bigcode::FAMILY,
@@ -63,8 +71,11 @@ static FAMILIES: &[&Family] = &[
     &persimmon::FAMILY,
     &phi::FAMILY,
     &qwen2::FAMILY,
+    &roberta::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,
+    &t5::FAMILY,
+    &t5::MT5,
     &xglm::FAMILY,
 ];
 
