@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use candlescope::candle_nn::ops::softmax;
+use candlescope::model::Normalization;
 use candlescope::prelude::*;
 use candlescope::{Error, Result};
 
@@ -98,6 +99,9 @@ pub fn compare(folder: &Path) -> Result<Report> {
                 if holds_pattern(entry, expected, &reference)? {
                     ours = softmax(&ours, D::Minus1)?;
                 }
+                if model.has_encoder() && model.cfg().normalization == Normalization::Rms {
+                    ours = as_layer_norm(&point, ours, &cache)?;
+                }
                 let expected = if point.ends_with("self_attn.hook_attn_scores") {
                     masked_as(expected, &ours)?
                 } else {
@@ -133,6 +137,18 @@ fn compare_with_hugging_face(
         }
     }
     Ok(())
+}
+
+/// What a LayerNorm would have recorded at an RMSNorm's points: TransformerLens' bridge takes T5's norms for LayerNorms there
+/// (and runs them as what they are).
+fn as_layer_norm(point: &str, ours: Tensor, cache: &ActivationCache) -> Result<Tensor> {
+    let Some((norm, _)) = point.rsplit_once(".hook_").filter(|(_, last)| matches!(*last, "scale" | "normalized")) else {
+        return Ok(ours);
+    };
+    let x = cache.get(format!("{norm}.hook_normalized"))?;
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let deviation = centred.sqr()?.mean_keepdim(D::Minus1)?.sqrt()?;
+    if point.ends_with("scale") { Ok((ours * deviation)?) } else { Ok(centred.broadcast_div(&deviation)?) }
 }
 
 /// The reference's scores, masked where ours are: TransformerLens' bridge records those of T5's decoder before the causal
