@@ -142,7 +142,8 @@ fn compare_with_hugging_face(
 /// What a LayerNorm would have recorded at an RMSNorm's points: TransformerLens' bridge takes T5's norms for LayerNorms there
 /// (and runs them as what they are).
 fn as_layer_norm(point: &str, ours: Tensor, cache: &ActivationCache) -> Result<Tensor> {
-    let Some((norm, _)) = point.rsplit_once(".hook_").filter(|(_, last)| matches!(*last, "scale" | "normalized")) else {
+    let Some((norm, _)) = point.rsplit_once(".hook_").filter(|(_, last)| matches!(*last, "scale" | "normalized"))
+    else {
         return Ok(ours);
     };
     let x = cache.get(format!("{norm}.hook_normalized"))?;
