@@ -100,7 +100,7 @@ pub fn compare(folder: &Path) -> Result<Report> {
                     ours = softmax(&ours, D::Minus1)?;
                 }
                 if model.has_encoder() && model.cfg().normalization == Normalization::Rms {
-                    ours = as_layer_norm(&point, ours, &cache)?;
+                    ours = as_layer_norm(point, ours, &cache)?;
                 }
                 let expected = if point.ends_with("self_attn.hook_attn_scores") {
                     masked_as(expected, &ours)?
