@@ -142,6 +142,13 @@ impl ConfigJson {
         self.value(key).map(|_| self.number(key)).transpose()
     }
 
+    /// A token's id.
+    pub(crate) fn token(&self, key: &str) -> Result<u32> {
+        let value = self.required(key)?;
+        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(|| self.wrong(key, "a token's id, a whole number of at least 0", value))
+    }
+
     /// An activation function by Hugging Face's name.
     pub(crate) fn activation(&self, key: &str) -> Result<Activation> {
         let name = self.string(key)?;

@@ -156,6 +156,8 @@ fn block(cfg: &ModelConfig, file: &File, layer: usize) -> Result<BlockWeights> {
         ln2: if d_mlp == 0 { None } else { file.norm(&name("ln2"), d_model, cfg.normalization)? },
         feed_forward: if d_mlp == 0 { None } else { Some(mlp()?) },
         ln2_post: None,
+        cross_attention: None,
+        ln3: None,
     })
 }
 

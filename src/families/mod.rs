@@ -5,11 +5,14 @@
 
 mod apertus;
 mod arcee;
+mod bart;
+mod bert;
 mod bloom;
 mod codegen;
 mod cohere;
 mod cohere2;
 mod config_json;
+mod distilbert;
 mod ernie4_5;
 mod exaone4;
 mod falcon;
@@ -43,11 +46,13 @@ mod phi;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod roberta;
 mod rope;
 mod seed_oss;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+mod t5;
 mod xglm;
 
 pub(crate) use config_json::ConfigJson;
@@ -78,6 +83,11 @@ static FAMILIES: &[&Family] = &[
     &cohere2::FAMILY,
     &ernie4_5::FAMILY,
     &exaone4::FAMILY,
+    &bart::FAMILY,
+    &bert::FAMILY,
+    &bloom::FAMILY,
+    &codegen::FAMILY,
+    &distilbert::FAMILY,
     &falcon::FAMILY,
     &gemma::FAMILY,
     &gemma2::FAMILY,
@@ -110,8 +120,11 @@ static FAMILIES: &[&Family] = &[
     &qwen3::FAMILY,
     &seed_oss::FAMILY,
     &smollm3::FAMILY,
+    &roberta::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,
+    &t5::FAMILY,
+    &t5::MT5,
     &xglm::FAMILY,
 ];
 

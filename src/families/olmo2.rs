@@ -21,6 +21,8 @@ pub(super) fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weight
         Ok(BlockWeights {
             ln1: None,
             mixer: MixerWeights::Attention(attention),
+            cross_attention: None,
+            ln3: None,
             ln1_post: Some(norm("post_attention_layernorm")?),
             ln2: None,
             feed_forward: Some(FeedForwardWeights::Mlp(llama::mlp(cfg, source, layer)?)),

@@ -118,9 +118,9 @@ impl Attention {
         tap: &mut Tap,
     ) -> Result<Tensor> {
         let w = &self.weights;
-        let mut q = tap.pass(&self.hook_q, self.project(q_in, &w.w_q, w.b_q.as_ref())?)?;
-        let mut k = tap.pass(&self.hook_k, self.project(k_in, &w.w_k, w.b_k.as_ref())?)?;
-        let v = tap.pass(&self.hook_v, self.project(v_in, &w.w_v, w.b_v.as_ref())?)?;
+        let mut q = self.clipped(tap.pass(&self.hook_q, per_head(q_in, &w.w_q, w.b_q.as_ref())?)?)?;
+        let mut k = self.clipped(tap.pass(&self.hook_k, per_head(k_in, &w.w_k, w.b_k.as_ref())?)?)?;
+        let v = self.clipped(tap.pass(&self.hook_v, per_head(v_in, &w.w_v, w.b_v.as_ref())?)?)?;
         let (before, after) = match &self.norms {
             Some(norms) if norms.after_rotary => (None, Some(norms)),
             norms => (norms.as_ref(), None),
@@ -148,11 +148,10 @@ impl Attention {
         &self.weights
     }
 
-    fn project(&self, x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
-        let projected = per_head(x, w, b)?;
+    fn clipped(&self, x: Tensor) -> Result<Tensor> {
         match self.clip {
-            Some(limit) => Ok(projected.clamp(-limit, limit)?),
-            None => Ok(projected),
+            Some(limit) => Ok(x.clamp(-limit, limit)?),
+            None => Ok(x),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::config::ModelConfig;
 use super::kv_cache::LayerCache;
 use super::mlp::Mlp;
 use super::norm::Norm;
+use super::staged::Cross;
 use super::surroundings::Surroundings;
 use crate::hooks::{HookPoint, PointInfo, Tap};
 use crate::weights::{BlockWeights, FeedForwardWeights, MixerWeights, NormWeights};
@@ -14,26 +15,28 @@ use crate::{Error, Result};
 
 #[derive(Clone, Debug)]
 pub(super) struct Block {
-    ln1: Option<Norm>,
+    pub(super) ln1: Option<Norm>,
     pub(super) mixer: Mixer,
-    ln1_post: Option<Norm>,
-    ln2: Option<Norm>,
+    pub(super) ln1_post: Option<Norm>,
+    pub(super) ln2: Option<Norm>,
     pub(super) feed_forward: Option<FeedForward>,
-    ln2_post: Option<Norm>,
-    layout: Layout,
-    n_heads: usize,
-    n_key_value_heads: usize,
-    residual_multiplier: f64,
-    hook_resid_pre: HookPoint,
-    hook_attn_in: HookPoint,
-    hook_q_input: HookPoint,
-    hook_k_input: HookPoint,
-    hook_v_input: HookPoint,
-    hook_attn_out: HookPoint,
-    hook_resid_mid: HookPoint,
-    hook_mlp_in: HookPoint,
-    hook_mlp_out: HookPoint,
-    hook_resid_post: HookPoint,
+    pub(super) ln2_post: Option<Norm>,
+    pub(super) cross: Option<Cross>,
+    pub(super) layout: Layout,
+    pub(super) attn_out_is_normalized: bool,
+    pub(super) n_heads: usize,
+    pub(super) n_key_value_heads: usize,
+    pub(super) residual_multiplier: f64,
+    pub(super) hook_resid_pre: HookPoint,
+    pub(super) hook_attn_in: HookPoint,
+    pub(super) hook_q_input: HookPoint,
+    pub(super) hook_k_input: HookPoint,
+    pub(super) hook_v_input: HookPoint,
+    pub(super) hook_attn_out: HookPoint,
+    pub(super) hook_resid_mid: HookPoint,
+    pub(super) hook_mlp_in: HookPoint,
+    pub(super) hook_mlp_out: HookPoint,
+    pub(super) hook_resid_post: HookPoint,
 }
 
 /// What moves information between positions.
@@ -50,7 +53,7 @@ pub(super) enum FeedForward {
 
 /// How the branches hang on the residual stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Layout {
+pub(super) enum Layout {
     /// Attention, then the MLP on its result.
     Sequential,
     /// Attention and MLP on the same input.
@@ -74,9 +77,14 @@ impl Block {
             Some(_) if cfg.parallel_attn_mlp => Layout::Parallel,
             Some(_) => Layout::Sequential,
         };
+        let cross = match weights.cross_attention {
+            Some(attention) => Some(Cross::new(name, layer, attention, norm("ln3", weights.ln3), cfg)?),
+            None => None,
+        };
+        let attn = if cross.is_some() { "self_attn" } else { "attn" };
         let mixer = match weights.mixer {
             MixerWeights::Attention(attention) => {
-                Mixer::Attention(Attention::new(&format!("{name}.attn"), layer, attention, cfg)?)
+                Mixer::Attention(Attention::new(&format!("{name}.{attn}"), layer, attention, cfg)?)
             }
         };
         let feed_forward = weights.feed_forward.map(|feed_forward| match feed_forward {
@@ -89,7 +97,9 @@ impl Block {
             ln2: norm("ln2", weights.ln2),
             feed_forward,
             ln2_post: norm("ln2_post", weights.ln2_post),
+            cross,
             layout,
+            attn_out_is_normalized: cfg.attn_out_is_normalized,
             n_heads: cfg.n_heads,
             n_key_value_heads: cfg.n_key_value_heads,
             residual_multiplier: cfg.residual_multiplier,
@@ -108,14 +118,14 @@ impl Block {
 
     /// The block's points in the order in which they fire.
     pub(super) fn hook_points(&self) -> Vec<PointInfo> {
+        if self.layout == Layout::PostNorm || self.cross.is_some() {
+            return self.staged_points();
+        }
         let stream = "[batch, pos, d_model]";
         let norm = |norm: &Option<Norm>| norm.as_ref().map(Norm::hook_points).unwrap_or_default();
-        let post_norm = self.layout == Layout::PostNorm;
         let mut points = vec![PointInfo::always(&self.hook_resid_pre, stream)];
         points.extend(self.input_points());
-        if !post_norm {
-            points.extend(norm(&self.ln1));
-        }
+        points.extend(norm(&self.ln1));
         points.extend(match &self.mixer {
             Mixer::Attention(attention) => attention.hook_points(),
         });
@@ -131,9 +141,6 @@ impl Block {
                 PointInfo::never(self.hook_resid_mid.shared_name(), "the block has no MLP, so nothing lies between")
             }
         });
-        if post_norm {
-            points.extend(norm(&self.ln1));
-        }
         match &self.feed_forward {
             None => {
                 for point in [&self.hook_mlp_in, &self.hook_mlp_out] {
@@ -142,17 +149,12 @@ impl Block {
             }
             Some(feed_forward) => {
                 points.push(PointInfo::on_request(&self.hook_mlp_in, stream));
-                if !post_norm {
-                    points.extend(norm(&self.ln2));
-                }
+                points.extend(norm(&self.ln2));
                 points.extend(match feed_forward {
                     FeedForward::Mlp(mlp) => mlp.hook_points(),
                 });
                 points.extend(norm(&self.ln2_post));
                 points.push(PointInfo::always(&self.hook_mlp_out, stream));
-                if post_norm {
-                    points.extend(norm(&self.ln2));
-                }
             }
         }
         points.push(PointInfo::always(&self.hook_resid_post, stream));
@@ -167,14 +169,13 @@ impl Block {
         past: Option<&mut LayerCache>,
         tap: &mut Tap,
     ) -> Result<Tensor> {
+        if self.layout == Layout::PostNorm || self.cross.is_some() {
+            return self.forward_staged(resid, around, past, tap);
+        }
         let resid_pre = tap.pass(&self.hook_resid_pre, resid)?;
         let before = |norm: &Option<Norm>, x: &Tensor, tap: &mut Tap| match norm {
-            Some(norm) if self.layout != Layout::PostNorm => norm.forward(x, tap),
-            _ => Ok(x.clone()),
-        };
-        let after = |norm: &Option<Norm>, x: Tensor, tap: &mut Tap| match norm {
-            Some(norm) if self.layout == Layout::PostNorm => norm.forward(&x, tap),
-            _ => Ok(x),
+            Some(norm) => norm.forward(x, tap),
+            None => Ok(x.clone()),
         };
 
         // Queries, keys and values with inputs of their own go through the norm by themselves.
@@ -193,7 +194,7 @@ impl Block {
         let (resid, mlp_input) = if self.layout == Layout::Parallel {
             (resid_mid, resid_pre)
         } else {
-            let resid_mid = after(&self.ln1, tap.pass(&self.hook_resid_mid, resid_mid)?, tap)?;
+            let resid_mid = tap.pass(&self.hook_resid_mid, resid_mid)?;
             (resid_mid.clone(), resid_mid)
         };
         // A parallel MLP without a norm of its own reads what the attention reads.
@@ -211,8 +212,7 @@ impl Block {
         };
         let mlp_out = self.branch(mlp_out, &self.ln2_post, tap)?;
         let mlp_out = tap.pass(&self.hook_mlp_out, mlp_out)?;
-        let resid_post = after(&self.ln2, (resid + mlp_out)?, tap)?;
-        tap.pass(&self.hook_resid_post, resid_post)
+        tap.pass(&self.hook_resid_post, (resid + mlp_out)?)
     }
 
     /// The attention, if it is one; an error that says what stands in its place.
@@ -243,11 +243,13 @@ impl Block {
                 FeedForward::Mlp(mlp) => FeedForwardWeights::Mlp(mlp.weights().clone()),
             }),
             ln2_post: norm(&self.ln2_post),
+            cross_attention: self.cross.as_ref().map(|cross| cross.attention.weights().clone()),
+            ln3: self.cross.as_ref().and_then(|cross| norm(&cross.ln3)),
         }
     }
 
     /// What a branch adds to the residual stream, from what attention or MLP gave.
-    fn branch(&self, out: Tensor, post: &Option<Norm>, tap: &mut Tap) -> Result<Tensor> {
+    pub(super) fn branch(&self, out: Tensor, post: &Option<Norm>, tap: &mut Tap) -> Result<Tensor> {
         let out = match post {
             Some(norm) => norm.forward(&out, tap)?,
             None => out,
@@ -256,13 +258,13 @@ impl Block {
     }
 
     /// Whether a hook asked for the inputs of queries, keys or values.
-    fn splits_inputs(&self, tap: &Tap) -> bool {
+    pub(super) fn splits_inputs(&self, tap: &Tap) -> bool {
         let inputs = [&self.hook_attn_in, &self.hook_q_input, &self.hook_k_input, &self.hook_v_input];
         inputs.into_iter().any(|point| tap.wants(point))
     }
 
     /// The attention, or what stands in its place, on the normalised stream.
-    fn mix(
+    pub(super) fn mix(
         &self,
         normalized: &Tensor,
         around: &mut Surroundings,
@@ -282,7 +284,7 @@ impl Block {
 
     /// The attention with an input for queries, for keys and for values: each its own copy of the stream, which goes
     /// through the norm by itself. The norm's points then fire once for each.
-    fn mix_split(
+    pub(super) fn mix_split(
         &self,
         resid_pre: &Tensor,
         around: &mut Surroundings,
@@ -321,7 +323,7 @@ impl Block {
         attention.forward([&q, &k, &v], around, past, tap)
     }
 
-    fn input_points(&self) -> Vec<PointInfo> {
+    pub(super) fn input_points(&self) -> Vec<PointInfo> {
         vec![
             if self.n_heads == self.n_key_value_heads {
                 PointInfo::on_request(&self.hook_attn_in, "[batch, pos, head, d_model]")

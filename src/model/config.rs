@@ -77,6 +77,23 @@ pub struct ModelConfig {
     pub processing: Processing,
     /// The repository whose tokenizer the model uses, where its own has none.
     pub tokenizer_name: Option<String>,
+    /// Whether a text gets what the tokenizer's own template puts around it (`[CLS]` and `[SEP]`, `</s>`), as encoders and
+    /// encoder-decoders expect, instead of a BOS alone.
+    pub tokenizer_template: bool,
+    /// The encoder of an encoder-decoder; all else here is then the decoder's.
+    pub encoder: Option<Box<ModelConfig>>,
+    /// The token that an encoder-decoder's decoder starts from.
+    pub decoder_start_token: Option<u32>,
+    /// The file's unembedding is multiplied by this when it is read (T5's 1 / sqrt(d_model)).
+    pub output_multiplier: f64,
+    /// The activation function of a masked-language-model head; none where there is no such head.
+    pub head_act_fn: Option<Activation>,
+    /// Whether `hook_attn_out` lies behind the norm that follows the attention (BERT's attention has that norm inside).
+    pub attn_out_is_normalized: bool,
+    /// Kinds of tokens that the embedding tells apart (BERT's first and second sentence); 0 where it knows none.
+    pub n_token_types: usize,
+    /// A token that takes no position: it is skipped in the count and gets no position vector (RoBERTa's padding).
+    pub unplaced_token: Option<u32>,
 }
 
 /// What one layer has for itself.
@@ -210,6 +227,14 @@ impl ModelConfig {
             mlp_ln: false,
             processing: Processing::default(),
             tokenizer_name: None,
+            tokenizer_template: false,
+            encoder: None,
+            decoder_start_token: None,
+            output_multiplier: 1.0,
+            head_act_fn: None,
+            attn_out_is_normalized: false,
+            n_token_types: 0,
+            unplaced_token: None,
         }
     }
 

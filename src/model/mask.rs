@@ -65,7 +65,8 @@ impl Masks {
     }
 
     fn make(&self, sees: Sees) -> Result<Tensor> {
-        let offset = self.keys - self.queries;
+        // An encoder may have fewer keys than there are queries; all of them see all keys then.
+        let offset = self.keys.saturating_sub(self.queries);
         let visible = |query: usize, key: usize| {
             let query = query + offset;
             match sees {

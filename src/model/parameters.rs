@@ -25,6 +25,10 @@ impl HookedTransformer {
             project_out: inner.project_out.clone(),
             w_u: inner.w_u.clone(),
             b_u: inner.b_u.clone(),
+            w_token_type: inner.w_token_type.clone(),
+            relative_bias: inner.relative_bias.as_ref().map(|bias| bias.weights().clone()),
+            head: inner.head.as_ref().map(|head| head.weights().clone()),
+            encoder: inner.encoder.as_ref().map(|encoder| Box::new(encoder.weights())),
         }
     }
 

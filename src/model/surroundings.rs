@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::alibi;
 use super::config::{ModelConfig, Positions};
+use super::cross_attention::Encoded;
 use super::mask::Masks;
 use super::rotary::{Rotary, Rotation};
 use crate::Result;
@@ -15,6 +16,8 @@ pub(super) struct Surroundings {
     pub(super) bias: Option<Tensor>,
     /// What a shortformer adds to the inputs of queries and keys, `[batch, pos, d_model]`.
     pub(super) pos_embed: Option<Tensor>,
+    /// What the decoder of an encoder-decoder looks at besides.
+    pub(super) encoded: Option<Encoded>,
     /// The position of each token, one row for each of the batch or one for all.
     positions: Vec<Vec<u32>>,
     rotations: Vec<(Rotary, Rotation)>,
@@ -37,7 +40,16 @@ impl Surroundings {
             }
             _ => None,
         };
-        Ok(Self { masks, bias, pos_embed: None, positions, rotations: Vec::new(), dtype, device: device.clone() })
+        Ok(Self {
+            masks,
+            bias,
+            pos_embed: None,
+            encoded: None,
+            positions,
+            rotations: Vec::new(),
+            dtype,
+            device: device.clone(),
+        })
     }
 
     /// The rotation that a layer asks for; made once for all layers that share it.

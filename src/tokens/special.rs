@@ -106,6 +106,8 @@ pub(super) struct SpecialIds {
     pub pad: Option<u32>,
     /// What the tokenizer puts in front of a text by itself; often nothing.
     pub own_prefix: Vec<u32>,
+    /// What the tokenizer puts behind a text by itself.
+    pub own_suffix: Vec<u32>,
     pub prepends_bos: bool,
     pub appends_eos: bool,
 }
@@ -137,6 +139,7 @@ impl SpecialIds {
             eos,
             pad,
             own_prefix,
+            own_suffix,
         })
     }
 }

@@ -24,6 +24,7 @@ use crate::{Error, Result};
 pub struct Tokenizer {
     inner: Arc<Inner>,
     default_prepend_bos: bool,
+    own_template: bool,
     padding_side: PaddingSide,
 }
 
@@ -94,11 +95,13 @@ impl Tokenizer {
     /// padding token, or one of them without any token.
     pub fn to_tokens_with(&self, input: impl Into<Text>, options: &TokenOptions) -> Result<Tokens> {
         let beginning = self.row_beginning(options.prepend_bos)?;
+        let ending: &[u32] = if self.own_template { &self.inner.special.own_suffix } else { &[] };
         let limit = options.truncate_to.unwrap_or(usize::MAX);
         let encode = |text: &String| {
             let mut ids = beginning.clone();
             ids.extend(self.encode(text)?);
-            ids.truncate(limit);
+            ids.truncate(limit.saturating_sub(ending.len()));
+            ids.extend(ending.iter().take(limit));
             Ok(ids)
         };
         let rows = input.into().rows().iter().map(encode).collect::<Result<Vec<_>>>()?;
@@ -118,6 +121,19 @@ impl Tokenizer {
     pub fn with_default_prepend_bos(mut self, prepend_bos: bool) -> Self {
         self.default_prepend_bos = prepend_bos;
         self
+    }
+
+    /// The same tokenizer, putting around texts what its own template says: `[CLS]` and `[SEP]`, or T5's `</s>` at the end.
+    /// It does not unless a model family says so, as encoders and encoder-decoders do.
+    #[must_use]
+    pub fn with_own_template(mut self, follow: bool) -> Self {
+        self.own_template = follow;
+        self
+    }
+
+    /// Whether texts get what the tokenizer's own template puts around them.
+    pub fn own_template(&self) -> bool {
+        self.own_template
     }
 
     /// The same tokenizer, filling short rows up on another side.
@@ -178,7 +194,7 @@ impl Tokenizer {
         let after_last_added = hf.get_added_tokens_decoder().keys().max().map_or(0, |id| *id as usize + 1);
         let vocab_size = hf.get_vocab_size(false).max(after_last_added);
         let inner = Arc::new(Inner { hf, special, vocab_size });
-        Ok(Self { inner, default_prepend_bos: true, padding_side: PaddingSide::Right })
+        Ok(Self { inner, default_prepend_bos: true, own_template: false, padding_side: PaddingSide::Right })
     }
 
     /// Ids of a text, without anything in front or behind.
@@ -195,6 +211,9 @@ impl Tokenizer {
 
     /// What a row begins with. Only an explicit wish for a BOS that does not exist is an error.
     fn row_beginning(&self, prepend_bos: Option<bool>) -> Result<Vec<u32>> {
+        if self.own_template && prepend_bos.is_none() {
+            return Ok(self.inner.special.own_prefix.clone());
+        }
         if !prepend_bos.unwrap_or(self.default_prepend_bos) {
             return Ok(Vec::new());
         }

@@ -17,6 +17,7 @@
 //! | Q6_K | 4.9 % | Q2_K | 74 % |
 //! | Q5_K, Q5_1 | 10 % | Q5_0 | 12 % |
 
+mod encoder;
 mod files;
 mod gguf_config;
 mod gguf_names;
@@ -30,6 +31,7 @@ use candle_core::Tensor;
 use crate::Result;
 use parts::{Parts, parts};
 
+pub use encoder::{EncoderWeights, HeadWeights};
 pub(crate) use gguf_config::config_json as gguf_config_json;
 pub use processing::Processing;
 pub use source::{Linear, WeightSource};
@@ -57,6 +59,14 @@ pub struct Weights {
     pub w_u: Tensor,
     /// Unembedding bias, `[d_vocab]`.
     pub b_u: Option<Tensor>,
+    /// What each kind of token adds to the embedding, `[kinds, d_model]` (BERT's first and second sentence).
+    pub w_token_type: Option<Tensor>,
+    /// What the distance between query and key adds to the scores, `[buckets, n_heads]` (T5).
+    pub relative_bias: Option<Tensor>,
+    /// A masked-language-model head, between the last block and `ln_final`.
+    pub head: Option<HeadWeights>,
+    /// The encoder of an encoder-decoder; all else here is then the decoder's.
+    pub encoder: Option<Box<EncoderWeights>>,
 }
 
 /// The weights of one block. A norm that is there is applied: before its branch (`ln1`, `ln2`) or on what the branch
@@ -75,6 +85,10 @@ pub struct BlockWeights {
     pub feed_forward: Option<FeedForwardWeights>,
     /// A norm on what the MLP gives.
     pub ln2_post: Option<NormWeights>,
+    /// Attention over the encoder's output, between attention and MLP. `ln2` is then its norm, and `ln3` the MLP's.
+    pub cross_attention: Option<AttentionWeights>,
+    /// The norm of the MLP where there is cross-attention.
+    pub ln3: Option<NormWeights>,
 }
 
 /// What moves information between positions.
@@ -162,18 +176,23 @@ pub struct XieluWeights {
 }
 
 parts!(Weights {
+    encoder => "encoder",
     w_e => "embed.W_E",
+    w_token_type => "embed.W_token_type",
     w_pos => "pos_embed.W_pos",
     embed_ln => "embed_ln",
     project_in => "embed.project_in",
+    relative_bias => "relative_bias",
     blocks => "blocks",
+    head => "mlm_head",
     ln_final => "ln_final",
     project_out => "unembed.project_out",
     w_u => "unembed.W_U",
     b_u => "unembed.b_U",
 });
 parts!(BlockWeights {
-    ln1 => "ln1", mixer => "", ln1_post => "ln1_post", ln2 => "ln2", feed_forward => "", ln2_post => "ln2_post",
+    ln1 => "ln1", mixer => "", ln1_post => "ln1_post", ln2 => "ln2", cross_attention => "cross_attn", ln3 => "ln3",
+    feed_forward => "", ln2_post => "ln2_post",
 });
 parts!(NormWeights { w => "w", b => "b" });
 parts!(AttentionWeights {
@@ -205,7 +224,21 @@ impl Parts for FeedForwardWeights {
 impl Weights {
     /// Weights of which only these are there; a family adds what else it has.
     pub fn new(w_e: Tensor, blocks: Vec<BlockWeights>, ln_final: Option<NormWeights>, w_u: Tensor) -> Self {
-        Self { w_e, w_pos: None, embed_ln: None, project_in: None, blocks, ln_final, project_out: None, w_u, b_u: None }
+        Self {
+            w_e,
+            w_pos: None,
+            embed_ln: None,
+            project_in: None,
+            blocks,
+            ln_final,
+            project_out: None,
+            w_u,
+            b_u: None,
+            w_token_type: None,
+            relative_bias: None,
+            head: None,
+            encoder: None,
+        }
     }
 
     /// Every tensor with TransformerLens' parameter name (`blocks.0.attn.W_Q`), in the order of the forward pass.
@@ -225,7 +258,11 @@ impl Weights {
 
     fn tensors_mut(&mut self) -> Vec<(String, &mut Tensor)> {
         let mut found = Vec::new();
+        let has_encoder = self.encoder.is_some();
         self.parts("", &mut found);
+        if has_encoder {
+            found.iter_mut().for_each(|(name, _)| *name = encoder::stack_name(name));
+        }
         found
     }
 }
@@ -240,6 +277,8 @@ impl BlockWeights {
             ln2: Some(ln2),
             feed_forward: Some(FeedForwardWeights::Mlp(mlp)),
             ln2_post: None,
+            cross_attention: None,
+            ln3: None,
         }
     }
 

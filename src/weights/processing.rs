@@ -81,12 +81,13 @@ impl Processing {
     }
 }
 
-/// Whether every reader of the residual stream takes its mean off, so that what is written may do without.
+/// Whether every reader of the residual stream takes its mean off, so that what is written may do without. Where norms
+/// stand after the additions, each sum goes through one; the embedding must then have its own.
 fn can_center(weights: &Weights, cfg: &ModelConfig) -> bool {
     cfg.normalization == Normalization::LayerNorm
         && cfg.final_normalization.is_none()
         && weights.ln_final.is_some()
-        && !cfg.post_norm
+        && (!cfg.post_norm || weights.embed_ln.is_some())
         && cfg.positions != Positions::Shortformer
 }
 
