@@ -129,7 +129,13 @@ impl HookedTransformer {
 /// The files' tokenizer, or GPT-2's own where a GPT-2 came without one.
 fn tokenizer(files: &ModelFiles, cfg: &ModelConfig) -> Result<Tokenizer> {
     match &files.tokenizer {
-        Some(tokenizer) => Tokenizer::from_files(tokenizer, files.tokenizer_config.clone()),
+        Some(tokenizer) => {
+            let tokenizer = Tokenizer::from_files(tokenizer, files.tokenizer_config.clone())?;
+            Ok(match &files.chat_template {
+                Some(template) => tokenizer.with_chat_template(template.read_text()?),
+                None => tokenizer,
+            })
+        }
         None if cfg.model_type == "gpt2" && cfg.d_vocab == 50257 => Tokenizer::gpt2(),
         None => Err(Error::NoTokenizer { why: format!("there is no tokenizer.json in {}", files.origin) }),
     }

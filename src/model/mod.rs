@@ -3,6 +3,7 @@
 mod activations;
 mod attention;
 mod block;
+mod chat;
 mod config;
 mod generate;
 mod input;
