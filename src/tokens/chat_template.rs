@@ -14,6 +14,13 @@ use crate::{Error, Result};
 /// The template that is used unless another is named.
 const DEFAULT: &str = "default";
 
+/// The work that a template may do, in minijinja's measure: about an instruction, or 64 bytes made. Thousands of
+/// messages need less; to use it up takes a fraction of a second.
+const FUEL: u64 = 1_000_000;
+
+/// Room for the deepest lists that the fuel can build (a level takes 5 units or more, and about 1 kB of stack).
+const STACK: usize = 256 << 20;
+
 /// The templates of one tokenizer, and the special tokens that they may write. Anyone may have written them.
 ///
 /// They are read when they are used: a model whose template is broken is still a model.
@@ -68,13 +75,12 @@ impl ChatTemplates {
         context.extend(self.special_tokens.clone());
         context.extend(options.variables.iter().cloned());
 
-        let allowance = Allowance::of(chat);
-        let mut environment = environment()?;
-        environment.set_fuel(Some(allowance.fuel));
-        let template = environment.template_from_str(&template).map_err(explain)?;
-        let text = template.render(Serde(&context)).map_err(explain)?;
+        let text = with_room_on_the_stack(|| {
+            let environment = environment()?;
+            environment.template_from_str(&template)?.render(Serde(&context))
+        })?;
         match text.len() {
-            length if length > allowance.bytes => Err(Error::ChatTemplate(format!(
+            length if length > most_bytes(chat) => Err(Error::ChatTemplate(format!(
                 "wrote {length} bytes for {} messages, which no chat needs",
                 chat.messages.len()
             ))),
@@ -102,30 +108,30 @@ impl ChatTemplates {
     }
 }
 
-/// What a template may use up: far more than any chat needs, and little enough to end soon.
-struct Allowance {
-    /// minijinja's measure: about one instruction, or 64 bytes made.
-    fuel: u64,
-    bytes: usize,
+/// More than a chat's text could need.
+fn most_bytes(chat: &Chat) -> usize {
+    let given = chat.messages.iter().map(|message| message.role.len() + message.content.len()).sum::<usize>();
+    (1 << 20) + (chat.messages.len() << 12) + 8 * given
 }
 
-impl Allowance {
-    fn of(chat: &Chat) -> Self {
-        let given = chat.messages.iter().map(|message| message.role.len() + message.content.len()).sum::<usize>();
-        let messages = chat.messages.len();
-        Self {
-            fuel: 1_000_000 + 5_000 * messages as u64 + 2 * given as u64,
-            bytes: (1 << 20) + (messages << 12) + 8 * given,
-        }
-    }
+/// Runs a template on a thread of its own: with its fuel a hostile one can nest lists so deep that to write or to
+/// drop them takes more stack than other threads have. Of a large stack only what is used takes memory.
+fn with_room_on_the_stack(run: impl FnOnce() -> Result<String, minijinja::Error> + Send) -> Result<String> {
+    let failed = |why: String| Error::ChatTemplate(format!("could not be run: {why}"));
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || run().map_err(explain));
+        let thread = thread.map_err(|error| failed(error.to_string()))?;
+        thread.join().unwrap_or_else(|_| Err(failed("the template engine panicked".to_string())))
+    })
 }
 
 /// Jinja as Hugging Face sets it up for chat templates.
-fn environment() -> Result<Environment<'static>> {
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(explain)?;
+fn environment() -> Result<Environment<'static>, minijinja::Error> {
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
     let mut environment = Environment::new();
     environment.set_syntax(syntax);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_fuel(Some(FUEL));
+    environment.set_unknown_method_callback(template_python::method);
     environment.set_formatter(template_python::write);
     environment.add_filter("tojson", template_python::to_json);
     environment.add_function("raise_exception", template_python::raise_exception);

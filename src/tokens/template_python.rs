@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Output, State, Value};
+use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
@@ -33,6 +34,15 @@ pub(super) fn raise_exception(words: String) -> Result<Value, Error> {
 pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     strftime(format, now)
+}
+
+/// Methods of Python's strings, lists and dictionaries.
+pub(super) fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
+    // Formats may ask for any width, and the fuel would only be charged for it afterwards.
+    if name == "format" && value.as_str().is_some_and(|text| text.contains(':')) {
+        return Err(invalid("str.format with a format after a colon is not supported"));
+    }
+    unknown_method_callback(state, value, name, arguments)
 }
 
 /// Writes a value as Python's `str` does, which has `True`, `False` and `None`.
@@ -150,7 +160,7 @@ fn strftime(format: &str, seconds: u64) -> Result<String, Error> {
 
 /// Year, month and day of a day since 1970 began, by the Gregorian calendar.
 fn date(mut days: u64) -> (u64, u64, u64) {
-    let is_leap = |year: u64| (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    let is_leap = |year: u64| (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
     let mut year = 1970;
     while days >= 365 + u64::from(is_leap(year)) {
         days -= 365 + u64::from(is_leap(year));
