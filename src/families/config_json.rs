@@ -52,6 +52,33 @@ impl ConfigJson {
         if self.value(key).is_some() { self.size(key) } else { Ok(default) }
     }
 
+    /// A size under the first of these keys that is there: families renamed their keys.
+    pub(crate) fn size_of(&self, keys: &[&str]) -> Result<usize> {
+        self.size(keys.iter().find(|key| self.value(key).is_some()).unwrap_or(&keys[0]))
+    }
+
+    pub(crate) fn size_of_or(&self, keys: &[&str], default: usize) -> Result<usize> {
+        if keys.iter().any(|key| self.value(key).is_some()) { self.size_of(keys) } else { Ok(default) }
+    }
+
+    pub(crate) fn string_or(&self, key: &str, default: &str) -> Result<String> {
+        if self.value(key).is_some() { self.string(key) } else { Ok(default.to_string()) }
+    }
+
+    /// The object under a key; an empty one where there is none.
+    pub(crate) fn nested(&self, key: &str) -> Result<Self> {
+        let values = match self.value(key) {
+            Some(values) if values.is_object() => values.clone(),
+            Some(other) => return Err(self.wrong(key, "an object", other)),
+            None => Value::Object(Default::default()),
+        };
+        Ok(Self { values, origin: self.origin.clone() })
+    }
+
+    pub(crate) fn activation_or(&self, key: &str, default: Activation) -> Result<Activation> {
+        if self.value(key).is_some() { self.activation(key) } else { Ok(default) }
+    }
+
     pub(crate) fn number(&self, key: &str) -> Result<f64> {
         let value = self.required(key)?;
         value.as_f64().filter(|n| n.is_finite()).ok_or_else(|| self.wrong(key, "a number", value))
@@ -128,7 +155,7 @@ impl ConfigJson {
                 );
             }
         };
-        Ok(Rotary { rotary_dim, base, scaling })
+        Ok(Rotary { scaling, ..Rotary::new(rotary_dim, base) })
     }
 
     fn required(&self, key: &str) -> Result<&Value> {

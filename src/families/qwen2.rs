@@ -8,13 +8,12 @@ pub(super) static FAMILY: Family = Family { model_type: "qwen2", config, weights
 
 fn config(json: &ConfigJson) -> Result<ModelConfig> {
     let cfg = llama::config(json)?;
-    let windows = if json.flag_or("use_sliding_window", false)? {
-        // The first `max_window_layers` layers see everything.
-        let window = json.size("sliding_window")?;
-        let full = json.size("max_window_layers")?;
-        (0..cfg.n_layers).map(|layer| (layer >= full).then_some(window)).collect()
-    } else {
-        vec![None; cfg.n_layers]
-    };
-    Ok(ModelConfig { windows, default_prepend_bos: false, ..cfg })
+    let cfg = ModelConfig { default_prepend_bos: false, ..cfg };
+    if !json.flag_or("use_sliding_window", false)? {
+        return Ok(cfg);
+    }
+    // The first `max_window_layers` layers see everything.
+    let window = json.size("sliding_window")?;
+    let full = json.size("max_window_layers")?;
+    Ok(cfg.with_windows((0..).map(|layer| (layer >= full).then_some(window))))
 }

@@ -1,7 +1,9 @@
 //! The instrumented forward pass, put together from parts that a [`ModelConfig`] selects.
 
 mod activations;
+mod alibi;
 mod attention;
+mod attention_core;
 mod block;
 mod chat;
 mod config;
@@ -17,6 +19,8 @@ mod norm;
 mod parameters;
 mod rotary;
 mod run;
+mod sinusoid;
+mod surroundings;
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,15 +33,15 @@ use crate::weights::Weights;
 use crate::{Error, Result};
 use block::Block;
 use norm::Norm;
-use rotary::RotaryTable;
 
 pub use activations::Activation;
-pub use config::{ModelConfig, Normalization, Positions, RopeScaling, Rotary};
+pub use config::{AlibiStyle, LayerConfig, ModelConfig, Normalization, Positions, QkNorm, Sizes};
 pub use generate::{GenerateOptions, Generation};
 pub use input::Input;
 pub use kv_cache::KvCache;
 pub use load::LoadOptions;
 pub use loss::{log_probs_of_next, next_token_loss};
+pub use rotary::{RopeScaling, Rotary};
 pub use run::{Logits, RunOptions, RunOutput};
 
 /// A transformer whose every activation can be read and changed.
@@ -62,11 +66,13 @@ struct Inner {
     cfg: ModelConfig,
     w_e: Tensor,
     w_pos: Option<Tensor>,
+    embed_ln: Option<Norm>,
+    project_in: Option<Tensor>,
     blocks: Vec<Block>,
-    ln_final: Norm,
+    ln_final: Option<Norm>,
+    project_out: Option<Tensor>,
     w_u: Tensor,
     b_u: Option<Tensor>,
-    rotary: Option<RotaryTable>,
     hook_embed: HookPoint,
     hook_pos_embed: HookPoint,
     hook_unembed_in: HookPoint,
@@ -82,30 +88,37 @@ impl HookedTransformer {
     ///
     /// The weights may be candle variables; gradients then flow to them.
     pub fn from_weights(cfg: ModelConfig, weights: Weights) -> Result<Self> {
-        if weights.blocks.len() != cfg.n_layers || cfg.windows.len() != cfg.n_layers {
+        if weights.blocks.len() != cfg.n_layers || cfg.layers.len() != cfg.n_layers {
             return Err(Error::msg(format!(
-                "the configuration has {} layers and {} attention windows, and the weights have {} blocks",
+                "the configuration has {} layers and settings for {}, and the weights have {} blocks",
                 cfg.n_layers,
-                cfg.windows.len(),
+                cfg.layers.len(),
                 weights.blocks.len()
             )));
         }
-        let device = weights.w_e.device().clone();
-        let rotary = match &cfg.positions {
-            Positions::Rotary(rotary) => Some(RotaryTable::new(rotary, cfg.n_ctx, &device)?),
-            Positions::Learned => None,
+        // Folding leaves every norm without weights; a model whose norms never had any counts as folded too.
+        let norms = weights.blocks.iter().flat_map(|block| [&block.ln1, &block.ln2]).chain([&weights.ln_final]);
+        let norms_folded = norms.flatten().all(|norm| norm.w.is_none() && norm.b.is_none());
+        let norm = |name: &str, weights: Option<_>| {
+            weights.map(|weights| Norm::new(name, weights, cfg.normalization, cfg.eps))
         };
-        let norms_folded = weights.ln_final.w.is_none();
         let blocks = weights.blocks.into_iter().enumerate();
-        let blocks = blocks.map(|(layer, block)| Block::new(layer, block, &cfg)).collect::<Result<Vec<_>>>()?;
+        let blocks = blocks.map(|(layer, block)| Block::new(&format!("blocks.{layer}"), layer, block, &cfg));
         let mut inner = Inner {
+            w_pos: match cfg.positions {
+                Positions::Sinusoidal => Some(sinusoid::table(cfg.n_ctx, cfg.d_model, &weights.w_e)?),
+                _ => weights.w_pos,
+            },
             w_e: weights.w_e,
-            w_pos: weights.w_pos,
-            blocks,
-            ln_final: Norm::new("ln_final", weights.ln_final, &cfg),
+            embed_ln: norm("embed_ln", weights.embed_ln),
+            project_in: weights.project_in,
+            blocks: blocks.collect::<Result<_>>()?,
+            ln_final: weights.ln_final.map(|weights| {
+                Norm::new("ln_final", weights, cfg.final_normalization.unwrap_or(cfg.normalization), cfg.eps)
+            }),
+            project_out: weights.project_out,
             w_u: weights.w_u,
             b_u: weights.b_u,
-            rotary,
             hook_embed: HookPoint::new("hook_embed"),
             hook_pos_embed: HookPoint::new("hook_pos_embed"),
             hook_unembed_in: HookPoint::new("unembed.hook_in"),
@@ -207,15 +220,24 @@ impl HookedTransformer {
 impl Inner {
     fn list_points(&self) -> Vec<PointInfo> {
         let stream = "[batch, pos, d_model]";
-        let mut points = vec![
+        let norm = |norm: &Option<Norm>| norm.as_ref().map(Norm::hook_points).unwrap_or_default();
+        let mut points = Vec::new();
+        // As in `embed`: a norm on the embedding alone comes before hook_embed.
+        if self.w_pos.is_none() {
+            points.extend(norm(&self.embed_ln));
+        }
+        points.extend([
             PointInfo::always(&self.hook_embed, stream),
             match self.w_pos {
                 Some(_) => PointInfo::always(&self.hook_pos_embed, stream),
-                None => PointInfo::never("hook_pos_embed", "the model's positions are rotary, not learned vectors"),
+                None => PointInfo::never("hook_pos_embed", "the model adds no vectors for positions to the embedding"),
             },
-        ];
+        ]);
+        if self.w_pos.is_some() {
+            points.extend(norm(&self.embed_ln));
+        }
         points.extend(self.blocks.iter().flat_map(Block::hook_points));
-        points.extend(self.ln_final.hook_points());
+        points.extend(norm(&self.ln_final));
         points.push(PointInfo::on_request(&self.hook_unembed_in, stream));
         points.push(PointInfo::on_request(&self.hook_unembed_out, "[batch, pos, d_vocab]"));
         points

@@ -4,10 +4,10 @@ use std::ops::Deref;
 
 use candle_core::{DType, Tensor};
 
-use super::attention::Surroundings;
 use super::linear::linear;
 use super::mask::Masks;
-use super::{HookedTransformer, Input, KvCache, next_token_loss};
+use super::surroundings::Surroundings;
+use super::{HookedTransformer, Input, KvCache, Positions, next_token_loss};
 use crate::hooks::{HookPoint, Hooks, Selector, Tap};
 use crate::tokens::{Tokenizer, Tokens};
 use crate::{Error, Result};
@@ -274,7 +274,6 @@ impl HookedTransformer {
 
         let mut tap = Tap::new(self.hook_points(), &options.hooks, options.cache.as_ref())?;
         let positions = position_ids(mask.as_deref(), past.as_deref(), batch, pos);
-        let positions = Tensor::from_vec(positions.concat(), (positions.len(), pos), self.device())?;
         let real = match past.as_deref_mut() {
             Some(past) => {
                 past.check(cfg.n_layers, batch)?;
@@ -282,15 +281,25 @@ impl HookedTransformer {
             }
             None => mask.clone(),
         };
-        let mut around = Surroundings {
-            masks: Masks::new(pos, behind + pos, real, self.dtype(), self.device()),
-            rotary: self.inner.rotary.as_ref().map(|table| table.rows(&positions, self.dtype())).transpose()?,
-        };
         let mut resid = match (given, &tokens) {
             (Some(resid), _) => resid.to_device(self.device())?.to_dtype(self.dtype())?,
-            (None, Some(tokens)) => self.embed(tokens, &positions, mask.as_deref(), &mut tap)?,
+            (None, Some(tokens)) => self.embed(tokens, &mut tap)?,
             (None, None) => return Err(Error::EmptyPrompt),
         };
+        let pos_embed = match given {
+            Some(_) if cfg.positions != Positions::Shortformer => None,
+            _ => self.pos_embed(&positions, mask.as_deref(), batch, &mut tap)?,
+        };
+        let masks = Masks::new(pos, behind + pos, real, self.dtype(), self.device());
+        let mut around = Surroundings::new(cfg, masks, positions, self.dtype(), self.device())?;
+        if cfg.positions == Positions::Shortformer {
+            around.pos_embed = pos_embed;
+        } else if let Some(pos_embed) = pos_embed {
+            resid = (resid + pos_embed)?;
+        }
+        if given.is_none() && self.inner.w_pos.is_some() {
+            resid = self.embed_ln(resid, &mut tap)?;
+        }
         for layer in start..stop.unwrap_or(cfg.n_layers) {
             let past = past.as_deref_mut().map(|past| &mut past.layers[layer]);
             resid = self.inner.blocks[layer].forward(resid, &mut around, past, &mut tap)?;
@@ -306,11 +315,12 @@ impl HookedTransformer {
             tokens: tokens.clone(),
         };
         if stop.is_none() {
-            let normalized = self.inner.ln_final.forward(&resid, &mut tap)?;
+            let normalized = match &self.inner.ln_final {
+                Some(norm) => norm.forward(&resid, &mut tap)?,
+                None => resid,
+            };
             if options.logits || options.loss {
-                let normalized = tap.pass(&self.inner.hook_unembed_in, normalized)?;
-                let logits = linear(&normalized, &self.inner.w_u, self.inner.b_u.as_ref())?;
-                let logits = tap.pass(&self.inner.hook_unembed_out, logits)?;
+                let logits = self.unembed(normalized, &mut tap)?;
                 if options.loss {
                     let labels = labels.ok_or_else(|| {
                         Error::msg("the loss needs the tokens: give labels(..) with start_at_layer(..)")
@@ -396,26 +406,68 @@ impl HookedTransformer {
         Ok(mask.iter().flatten().any(|real| !real).then_some(mask))
     }
 
-    /// Token and position embeddings, `[batch, pos, d_model]`.
-    fn embed(&self, tokens: &Tokens, positions: &Tensor, mask: Option<&[Vec<bool>]>, tap: &mut Tap) -> Result<Tensor> {
-        let (batch, pos) = tokens.shape();
-        let d_model = self.cfg().d_model;
-        let rows = |table: &Tensor, ids: &Tensor| -> Result<Tensor> {
-            let (rows, pos) = ids.dims2()?;
-            Ok(table.index_select(&ids.flatten_all()?, 0)?.reshape((rows, pos, d_model))?)
-        };
-        let embed = tap.pass(&self.inner.hook_embed, rows(&self.inner.w_e, &tokens.tensor(self.device())?)?)?;
-        let Some(w_pos) = &self.inner.w_pos else { return Ok(embed) };
-        let mut pos_embed = rows(w_pos, positions)?.broadcast_as((batch, pos, d_model))?.contiguous()?;
+    /// Token embeddings, `[batch, pos, d_model]`.
+    fn embed(&self, tokens: &Tokens, tap: &mut Tap) -> Result<Tensor> {
+        let mut embed = rows(&self.inner.w_e, &tokens.tensor(self.device())?)?;
+        if let Some(project_in) = &self.inner.project_in {
+            embed = linear(&embed, project_in, None)?;
+        }
+        if self.cfg().embedding_multiplier != 1.0 {
+            embed = (embed * self.cfg().embedding_multiplier)?;
+        }
+        // A norm on the embedding alone belongs to it; one on its sum with the positions comes later.
+        if self.inner.w_pos.is_none() {
+            embed = self.embed_ln(embed, tap)?;
+        }
+        tap.pass(&self.inner.hook_embed, embed)
+    }
+
+    fn embed_ln(&self, x: Tensor, tap: &mut Tap) -> Result<Tensor> {
+        match &self.inner.embed_ln {
+            Some(norm) => norm.forward(&x, tap),
+            None => Ok(x),
+        }
+    }
+
+    /// Position embeddings, `[batch, pos, d_model]`, where the model has such vectors.
+    fn pos_embed(
+        &self,
+        positions: &[Vec<u32>],
+        mask: Option<&[Vec<bool>]>,
+        batch: usize,
+        tap: &mut Tap,
+    ) -> Result<Option<Tensor>> {
+        let Some(w_pos) = &self.inner.w_pos else { return Ok(None) };
+        let pos = positions.first().map_or(0, Vec::len);
+        let ids = Tensor::from_vec(positions.concat(), (positions.len(), pos), self.device())?;
+        let mut pos_embed = rows(w_pos, &ids)?.broadcast_as((batch, pos, self.cfg().d_model))?.contiguous()?;
         if let Some(mask) = mask {
             // Padding has no position.
             let real: Vec<f32> = mask.iter().flatten().map(|&real| f32::from(u8::from(real))).collect();
             let real = Tensor::from_vec(real, (batch, pos, 1), self.device())?.to_dtype(self.dtype())?;
             pos_embed = pos_embed.broadcast_mul(&real)?;
         }
-        let pos_embed = tap.pass(&self.inner.hook_pos_embed, pos_embed)?;
-        Ok((embed + pos_embed)?)
+        tap.pass(&self.inner.hook_pos_embed, pos_embed).map(Some)
     }
+
+    /// Logits `[batch, pos, d_vocab]` of the normalised stream.
+    fn unembed(&self, normalized: Tensor, tap: &mut Tap) -> Result<Tensor> {
+        let mut x = tap.pass(&self.inner.hook_unembed_in, normalized)?;
+        if let Some(project_out) = &self.inner.project_out {
+            x = linear(&x, project_out, None)?;
+        }
+        let logits = tap.pass(&self.inner.hook_unembed_out, linear(&x, &self.inner.w_u, self.inner.b_u.as_ref())?)?;
+        match self.cfg().output_logits_soft_cap {
+            Some(cap) => Ok(((logits / cap)?.tanh()? * cap)?),
+            None => Ok(logits),
+        }
+    }
+}
+
+/// The rows of a table `[n, width]` that `ids` `[batch, pos]` name, `[batch, pos, width]`.
+fn rows(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
+    let (batch, pos) = ids.dims2()?;
+    Ok(table.index_select(&ids.flatten_all()?, 0)?.reshape((batch, pos, ()))?)
 }
 
 /// The position of each token: how many real ones stand before it. One row serves all where nothing is padding.

@@ -1,6 +1,7 @@
 //! Tensors by the names that they have in a file.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
 use candle_core::{DType, Device, Tensor};
@@ -10,11 +11,12 @@ use crate::hub::FileData;
 use crate::{Error, Result};
 
 /// The tensors of a model's files, read as they are asked for, checked, and cast to one type.
+#[derive(Clone)]
 pub struct WeightSource {
-    files: Files,
-    names: Vec<String>,
+    files: Arc<Files>,
+    names: Arc<Vec<String>>,
     origin: String,
-    prefix: &'static str,
+    prefix: String,
     dtype: DType,
     device: Device,
 }
@@ -25,11 +27,40 @@ enum Files {
 }
 
 /// A linear layer: y = x w + b.
+#[derive(Clone, Debug)]
 pub struct Linear {
     /// `[in, out]`.
     pub w: Tensor,
     /// `[out]`.
     pub b: Option<Tensor>,
+}
+
+impl Linear {
+    /// Layers that were fused into this one. Its outputs are `groups` runs of the same make, one after another, and each
+    /// run holds an equal share of every layer, in order; `widths` are the layers' own outputs.
+    pub(crate) fn split<const N: usize>(&self, groups: usize, widths: [usize; N]) -> Result<[Linear; N]> {
+        let (d_in, d_out) = self.w.dims2()?;
+        let fits =
+            groups > 0 && widths.iter().all(|width| width % groups == 0) && widths.iter().sum::<usize>() == d_out;
+        if !fits {
+            return Err(Error::msg(format!("{d_out} fused outputs are not {groups} equal runs of {widths:?}")));
+        }
+        let w = self.w.reshape((d_in, groups, d_out / groups))?;
+        let b = self.b.as_ref().map(|b| b.reshape((groups, d_out / groups))).transpose()?;
+        let mut start = 0;
+        let mut next = |width: usize| -> Result<Linear> {
+            let share = width / groups;
+            let w = w.narrow(2, start, share)?.reshape((d_in, width))?;
+            let b = b.as_ref().map(|b| b.narrow(1, start, share)?.reshape(width)).transpose()?;
+            start += share;
+            Ok(Linear { w, b })
+        };
+        let mut parts = Vec::with_capacity(N);
+        for width in widths {
+            parts.push(next(width)?);
+        }
+        parts.try_into().map_err(|_| Error::msg("as many parts as widths"))
+    }
 }
 
 impl WeightSource {
@@ -56,14 +87,16 @@ impl WeightSource {
                 (Files::Mapped(opened), names)
             }
         };
-        Ok(Self { files, names, origin: origin.to_string(), prefix: "", dtype, device: device.clone() })
+        let (files, names) = (Arc::new(files), Arc::new(names));
+        Ok(Self { files, names, origin: origin.to_string(), prefix: String::new(), dtype, device: device.clone() })
     }
 
-    /// Puts `prefix` in front of every name that is asked for from now on, unless the file goes without it (as
-    /// checkpoints saved from the bare model do).
-    pub fn with_optional_prefix(mut self, prefix: &'static str) -> Self {
-        self.prefix = if self.names.iter().any(|name| name.starts_with(prefix)) { prefix } else { "" };
-        self
+    /// The same source with `prefix` in front of every name that is asked for (behind the prefix that it has), unless
+    /// the file goes without it, as checkpoints saved from the bare model do.
+    pub fn with_optional_prefix(&self, prefix: &str) -> Self {
+        let longer = format!("{}{prefix}", self.prefix);
+        let prefix = if self.names.iter().any(|name| name.starts_with(&longer)) { longer } else { self.prefix.clone() };
+        Self { prefix, ..self.clone() }
     }
 
     /// Where the tensors come from, for messages.
@@ -84,7 +117,7 @@ impl WeightSource {
             let near = near_misses(&name, self.names.iter().map(String::as_str));
             return Err(Error::MissingTensor { name, origin: self.origin.clone(), near });
         }
-        let tensor = match &self.files {
+        let tensor = match &*self.files {
             Files::Mapped(files) => files.load(&name, &self.device),
             Files::Bytes(files) => files.load(&name, &self.device),
         };
