@@ -14,6 +14,7 @@ pub(super) const CONFIG: &str = "config.json";
 pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub(super) const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// The files of one model.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct ModelFiles {
     pub tokenizer: Option<FileData>,
     /// `tokenizer_config.json`, if there is one.
     pub tokenizer_config: Option<FileData>,
+    /// `chat_template.jinja`, if there is one. It comes before a template in `tokenizer_config.json`.
+    pub chat_template: Option<FileData>,
 }
 
 /// A file on disk, or a file that is part of the program.
@@ -56,6 +59,14 @@ impl FileData {
             Self::Path(path) => std::fs::read(path).map(Cow::Owned).map_err(|error| Error::io(path, error)),
             Self::Bytes { data, .. } => Ok(Cow::Borrowed(data)),
         }
+    }
+
+    /// The whole content as text.
+    ///
+    /// # Errors
+    /// A file that can't be read or is not UTF-8.
+    pub fn read_text(&self) -> Result<String> {
+        String::from_utf8(self.read()?.into_owned()).map_err(|error| self.unreadable("text", error))
     }
 
     /// What to call the file in messages: its path, or its name and that it is bundled.
@@ -134,6 +145,7 @@ fn collect(name: &str, place: &impl Place, chosen: Chosen) -> Result<ModelFiles>
             config: first.clone(),
             weights,
             tokenizer_config: tokenizer_config.filter(|_| tokenizer.is_some()),
+            chat_template: None,
             tokenizer: tokenizer.or(Some(first)),
         });
     }
@@ -144,6 +156,7 @@ fn collect(name: &str, place: &impl Place, chosen: Chosen) -> Result<ModelFiles>
     let config = get(CONFIG)?;
     let tokenizer = optional(TOKENIZER)?;
     let tokenizer_config = optional(TOKENIZER_CONFIG)?;
+    let chat_template = optional(CHAT_TEMPLATE)?;
     let weights = match chosen {
         Chosen::Whole(file) => vec![get(&file)?],
         Chosen::Index(file) => {
@@ -166,7 +179,8 @@ fn collect(name: &str, place: &impl Place, chosen: Chosen) -> Result<ModelFiles>
             )));
         }
     };
-    Ok(ModelFiles { name: name.to_string(), origin: place.origin(), config, weights, tokenizer, tokenizer_config })
+    let (name, origin) = (name.to_string(), place.origin());
+    Ok(ModelFiles { name, origin, config, weights, tokenizer, tokenizer_config, chat_template })
 }
 
 /// The shards' file names, in order and each once, out of an index such as `model.safetensors.index.json`.

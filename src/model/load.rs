@@ -143,7 +143,13 @@ fn config(files: &ModelFiles) -> Result<Vec<u8>> {
 /// The files' tokenizer, or GPT-2's own where the model is a GPT-2, or asks for that tokenizer, and came without one.
 fn tokenizer(files: &ModelFiles, cfg: &ModelConfig) -> Result<Tokenizer> {
     match &files.tokenizer {
-        Some(tokenizer) => Tokenizer::from_files(tokenizer, files.tokenizer_config.clone()),
+        Some(tokenizer) => {
+            let tokenizer = Tokenizer::from_files(tokenizer, files.tokenizer_config.clone())?;
+            Ok(match &files.chat_template {
+                Some(template) => tokenizer.with_chat_template(template.read_text()?),
+                None => tokenizer,
+            })
+        }
         None if cfg.model_type == "gpt2" && cfg.d_vocab == 50257 => Tokenizer::gpt2(),
         None if cfg.tokenizer_name.as_deref() == Some("gpt2") => Tokenizer::gpt2(),
         None if cfg.tokenizer_name.is_some() => Err(Error::NoTokenizer {

@@ -5,6 +5,7 @@ mod alibi;
 mod attention;
 mod attention_core;
 mod block;
+mod chat;
 mod config;
 mod cross_attention;
 mod encoder;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokenizers::Tokenizer as HfTokenizer;
 
+use super::chat_template::ChatTemplates;
 use super::special::{SpecialIds, TokenizerConfig};
 use super::{PaddingSide, SpecialTokens, Text, TokenOptions, Tokens, gguf, gpt2};
 use crate::hub::FileData;
@@ -26,6 +27,7 @@ pub struct Tokenizer {
     default_prepend_bos: bool,
     own_template: bool,
     padding_side: PaddingSide,
+    chat: Arc<ChatTemplates>,
 }
 
 struct Inner {
@@ -45,10 +47,10 @@ impl Tokenizer {
         gpt2::shared()
     }
 
-    /// A tokenizer from `tokenizer.json` and, if there is one, `tokenizer_config.json` (for the special tokens and
-    /// the padding side). A special token that the config names and the vocabulary lacks counts as missing, and
-    /// missing ones are filled in as [`SpecialTokens`] says. A GGUF file may stand in for `tokenizer.json`: it has a
-    /// tokenizer in its metadata.
+    /// A tokenizer from `tokenizer.json` and, if there is one, `tokenizer_config.json` (for the special tokens, the
+    /// padding side and the chat template). A special token that the config names and the vocabulary lacks counts as
+    /// missing, and missing ones are filled in as [`SpecialTokens`] says. A GGUF file may stand in for
+    /// `tokenizer.json`: it has a tokenizer in its metadata.
     ///
     /// # Errors
     /// A file that can't be read or is not what its name says; [`Error::NoTokenizer`] for a GGUF file whose tokenizer
@@ -65,7 +67,8 @@ impl Tokenizer {
             Some(file) => TokenizerConfig::parse(&file.read()?)
                 .map_err(|error| file.unreadable("a tokenizer's configuration", error))?,
         };
-        Ok(Self::new(hf, &config.special)?.with_padding_side(config.padding_side))
+        let tokenizer = Self::new(hf, &config.special)?.with_padding_side(config.padding_side);
+        Ok(Self { chat: Arc::new(config.chat), ..tokenizer })
     }
 
     /// Wraps a tokenizer of the `tokenizers` crate. Its truncation and padding settings are dropped, as Hugging
@@ -143,6 +146,13 @@ impl Tokenizer {
         self
     }
 
+    /// The same tokenizer, writing chats by this Jinja template. It is read when it is used.
+    #[must_use]
+    pub fn with_chat_template(mut self, template: impl Into<String>) -> Self {
+        self.chat = Arc::new(Arc::unwrap_or_clone(self.chat).with_default(template.into()));
+        self
+    }
+
     /// Whether texts get a BOS in front unless a call says otherwise.
     pub fn default_prepend_bos(&self) -> bool {
         self.default_prepend_bos
@@ -194,7 +204,12 @@ impl Tokenizer {
         let after_last_added = hf.get_added_tokens_decoder().keys().max().map_or(0, |id| *id as usize + 1);
         let vocab_size = hf.get_vocab_size(false).max(after_last_added);
         let inner = Arc::new(Inner { hf, special, vocab_size });
-        Ok(Self { inner, default_prepend_bos: true, own_template: false, padding_side: PaddingSide::Right })
+        let chat = Arc::new(ChatTemplates::without_template(wanted));
+        Ok(Self { inner, default_prepend_bos: true, own_template: false, padding_side: PaddingSide::Right, chat })
+    }
+
+    pub(super) fn chat_templates(&self) -> &ChatTemplates {
+        &self.chat
     }
 
     /// Ids of a text, without anything in front or behind.
