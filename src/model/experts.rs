@@ -1,0 +1,286 @@
+//! A mixture of experts in the MLP's place, with its hook points: a router sends each token to a few experts.
+
+use candle_core::{DType, Tensor};
+use candle_nn::ops::sigmoid;
+
+use super::activations::Activation;
+use super::config::ModelConfig;
+use super::linear::linear;
+use super::mlp::Mlp;
+use super::routing::Routing;
+use crate::hooks::{HookPoint, PointInfo, Tap};
+use crate::weights::ExpertsWeights;
+use crate::{Error, Result};
+
+/// The settings of a model's experts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Experts {
+    /// Experts in a layer.
+    pub n_experts: usize,
+    /// Width of an expert's hidden layer.
+    pub d_expert: usize,
+    /// Width of the hidden layer of the expert that every token goes to; 0 where there is none.
+    pub d_shared: usize,
+    /// Whether each layer has experts (else a plain MLP), in order.
+    pub layers: Vec<bool>,
+    /// How tokens choose.
+    pub routing: Routing,
+    /// How an expert's two branches are joined.
+    pub join: ExpertJoin,
+    /// What the hook points call the router: `gate` or `router`.
+    pub router_name: &'static str,
+    /// What the hook points call the shared expert.
+    pub shared_name: &'static str,
+    /// Whether the shared expert's activations are `[batch * pos, d_shared]`, as the routed experts' are, instead of
+    /// `[batch, pos, d_shared]`.
+    pub flat_shared: bool,
+}
+
+/// How an expert's gate g and linear branch u are joined.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ExpertJoin {
+    /// act(g) · u, with the model's activation function.
+    Gated,
+    /// GPT-OSS': g σ(alpha g) (u + 1), with g cut above and u cut on both sides at `limit`.
+    ClampedSwiglu {
+        /// Steepness of the sigmoid.
+        alpha: f64,
+        /// Where the branches are cut.
+        limit: f64,
+    },
+}
+
+impl Experts {
+    /// `n_experts` of width `d_expert` in every one of `n_layers`, joined by the activation function, without a shared one.
+    pub fn new(n_layers: usize, n_experts: usize, d_expert: usize, routing: Routing) -> Self {
+        Self {
+            n_experts,
+            d_expert,
+            d_shared: 0,
+            layers: vec![true; n_layers],
+            routing,
+            join: ExpertJoin::Gated,
+            router_name: "gate",
+            shared_name: "shared_experts",
+            flat_shared: false,
+        }
+    }
+
+    /// Whether this layer has experts.
+    pub fn has(&self, layer: usize) -> bool {
+        self.layers.get(layer).copied().unwrap_or(false)
+    }
+}
+
+/// One layer's experts.
+///
+/// The weights of the chosen experts go through `hook_expert_weights` as `[batch * pos, n_experts]`, zero where an expert
+/// was not chosen, and the choice through `hook_expert_indices`. Both are used as the hooks leave them: an expert that
+/// a hook puts into the indices counts with its entry in the weights.
+#[derive(Clone, Debug)]
+pub(super) struct ExpertsLayer {
+    weights: ExpertsWeights,
+    routing: Routing,
+    join: ExpertJoin,
+    act_fn: Activation,
+    shared: Option<Mlp>,
+    flat_shared: bool,
+    experts: Vec<Expert>,
+    hook_pre: HookPoint,
+    hook_router_in: HookPoint,
+    hook_router_out: HookPoint,
+    /// The router's own point, then the layer's.
+    hook_expert_weights: [HookPoint; 2],
+    hook_expert_indices: [HookPoint; 2],
+    hook_router_scores: HookPoint,
+    hook_experts_pre: HookPoint,
+    hook_experts_post: HookPoint,
+    hook_shared_gate: HookPoint,
+    hook_post: HookPoint,
+}
+
+/// One expert's hook points.
+#[derive(Clone, Debug)]
+struct Expert {
+    hook_gate: HookPoint,
+    hook_pre: HookPoint,
+    hook_post: HookPoint,
+}
+
+impl ExpertsLayer {
+    /// The experts called `name`, as in `blocks.0.mlp`.
+    pub(super) fn new(name: &str, weights: ExpertsWeights, cfg: &ModelConfig) -> Result<Self> {
+        let settings = cfg
+            .experts
+            .as_ref()
+            .ok_or_else(|| Error::msg("the weights have experts, and the configuration says nothing of them"))?;
+        let (n_experts, ..) = weights.w_in.dims3()?;
+        settings.routing.check(n_experts)?;
+        let point = |tail: &str| HookPoint::new(format!("{name}.{tail}"));
+        let router = settings.router_name;
+        let both = |tail: &str| [point(&format!("{router}.{tail}")), point(tail)];
+        let expert = |e: usize| Expert {
+            hook_gate: point(&format!("experts.{e}.hook_gate")),
+            hook_pre: point(&format!("experts.{e}.hook_pre")),
+            hook_post: point(&format!("experts.{e}.hook_post")),
+        };
+        let shared = weights.shared.clone().map(|mlp| Mlp::new(&format!("{name}.{}", settings.shared_name), mlp, cfg));
+        Ok(Self {
+            weights,
+            routing: settings.routing.clone(),
+            join: settings.join,
+            act_fn: cfg.act_fn,
+            shared,
+            flat_shared: settings.flat_shared,
+            experts: (0..n_experts).map(expert).collect(),
+            hook_pre: point("hook_pre"),
+            hook_router_in: point(&format!("{router}.hook_in")),
+            hook_router_out: point(&format!("{router}.hook_out")),
+            hook_expert_weights: both("hook_expert_weights"),
+            hook_expert_indices: both("hook_expert_indices"),
+            hook_router_scores: point("hook_router_scores"),
+            hook_experts_pre: point("experts.hook_pre"),
+            hook_experts_post: point("experts.hook_post"),
+            hook_shared_gate: point(&format!("{}_gate.hook_out", settings.shared_name)),
+            hook_post: point("hook_post"),
+        })
+    }
+
+    pub(super) fn hook_points(&self) -> Vec<PointInfo> {
+        let (per_expert, chosen) = ("[batch * pos, n_experts]", "[batch * pos, experts_per_token]");
+        let mut points = vec![
+            PointInfo::always(&self.hook_pre, "[batch, pos, d_model]"),
+            PointInfo::always(&self.hook_router_in, "[batch * pos, d_model]"),
+            PointInfo::always(&self.hook_router_out, per_expert),
+        ];
+        points.extend(self.hook_expert_weights.iter().map(|point| PointInfo::always(point, per_expert)));
+        points.extend(self.hook_expert_indices.iter().map(|point| PointInfo::always(point, chosen)));
+        points.push(PointInfo::always(&self.hook_router_scores, chosen));
+        points.push(PointInfo::always(&self.hook_experts_pre, "[batch * pos, d_model]"));
+        for expert in &self.experts {
+            for point in [&expert.hook_gate, &expert.hook_pre, &expert.hook_post] {
+                points.push(PointInfo::on_request(point, "[tokens routed here, d_expert]"));
+            }
+        }
+        points.push(PointInfo::always(&self.hook_experts_post, "[batch * pos, d_model]"));
+        if let Some(shared) = &self.shared {
+            points.extend(shared.hook_points());
+            if self.weights.w_shared_gate.is_some() {
+                points.push(PointInfo::always(&self.hook_shared_gate, "[batch * pos, 1]"));
+            }
+        }
+        points.push(PointInfo::always(&self.hook_post, "[batch, pos, d_model]"));
+        points
+    }
+
+    /// `[batch, pos, d_model]` to the same shape.
+    pub(super) fn forward(&self, x: &Tensor, tap: &mut Tap) -> Result<Tensor> {
+        let x = tap.pass(&self.hook_pre, x.clone())?;
+        let (batch, pos, d_model) = x.dims3()?;
+        let tokens = x.reshape((batch * pos, d_model))?;
+        let (chosen, weights) = self.route(&tokens, tap)?;
+        let routed = tap.pass(&self.hook_experts_pre, tokens.clone())?;
+        let routed = self.run_experts(&routed, &chosen, &weights, tap)?;
+        let mut out = tap.pass(&self.hook_experts_post, routed)?;
+        if let Some(shared) = &self.shared {
+            let given = if self.flat_shared { &tokens } else { &x };
+            let mut added = shared.forward(given, tap)?.reshape((batch * pos, d_model))?;
+            if let Some(w_gate) = &self.weights.w_shared_gate {
+                let gate = linear(&tokens, w_gate, self.weights.b_shared_gate.as_ref())?;
+                added = added.broadcast_mul(&sigmoid(&tap.pass(&self.hook_shared_gate, gate)?)?)?;
+            }
+            out = (out + added)?;
+        }
+        tap.pass(&self.hook_post, out.reshape((batch, pos, d_model))?)
+    }
+
+    pub(super) fn weights(&self) -> &ExpertsWeights {
+        &self.weights
+    }
+
+    /// The chosen experts of each token and their weights, `[tokens, experts_per_token]` each.
+    fn route(&self, tokens: &Tensor, tap: &mut Tap) -> Result<(Vec<Vec<u32>>, Tensor)> {
+        let w = &self.weights;
+        let tokens = tap.pass(&self.hook_router_in, tokens.clone())?;
+        // In float32 whatever the model's type is: a rounded logit would choose another expert.
+        let wide = if tokens.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let b_router = w.b_router.as_ref().map(|b| b.to_dtype(wide)).transpose()?;
+        let logits = linear(&tokens.to_dtype(wide)?, &w.w_router.to_dtype(wide)?, b_router.as_ref())?;
+        let logits = tap.pass(&self.hook_router_out, logits)?;
+
+        let mut chosen = self.routing.choose(&logits, w.correction.as_ref())?;
+        let weights = self.routing.weights(&logits, &chosen)?;
+        // Spread over all experts for the hooks, and taken together again after them.
+        let mut weights = logits.zeros_like()?.scatter_add(&chosen, &weights, 1)?.to_dtype(tokens.dtype())?;
+        for point in &self.hook_expert_weights {
+            weights = tap.pass(point, weights)?;
+        }
+        for point in &self.hook_expert_indices {
+            chosen = tap.pass(point, chosen)?;
+        }
+        let experts: Vec<Vec<u32>> = chosen.to_vec2()?;
+        if let Some(expert) = experts.iter().flatten().find(|&&expert| expert as usize >= self.experts.len()) {
+            let found = format!("a hook chose expert {expert}, and the layer has {}", self.experts.len());
+            return Err(Error::msg(found));
+        }
+        let weights = weights.contiguous()?.gather(&chosen.contiguous()?, 1)?;
+        Ok((experts, tap.pass(&self.hook_router_scores, weights)?))
+    }
+
+    /// The weighted sum of what the chosen experts make of each token, `[tokens, d_model]`. Each expert computes the
+    /// tokens that were sent to it, and no others.
+    fn run_experts(
+        &self,
+        tokens: &Tensor,
+        chosen: &[Vec<u32>],
+        weights: &Tensor,
+        tap: &mut Tap,
+    ) -> Result<Tensor> {
+        let (n_tokens, per_token) = weights.dims2()?;
+        let mut sent = vec![Vec::new(); self.experts.len()];
+        for (token, experts) in chosen.iter().enumerate() {
+            for (slot, &expert) in experts.iter().enumerate() {
+                if let Some(sent) = sent.get_mut(expert as usize) {
+                    sent.push((token, slot));
+                }
+            }
+        }
+        // Tokens in the order of their experts; `place` says where each token's choices ended up.
+        let order: Vec<u32> = sent.iter().flatten().map(|&(token, _)| token as u32).collect();
+        let mut place = vec![0u32; n_tokens * per_token];
+        for (row, &(token, slot)) in sent.iter().flatten().enumerate() {
+            place[token * per_token + slot] = row as u32;
+        }
+        let device = tokens.device();
+        let sorted = tokens.contiguous()?.index_select(&Tensor::from_vec(order, n_tokens * per_token, device)?, 0)?;
+        let (mut outs, mut start) = (Vec::new(), 0);
+        for (expert, sent) in sent.iter().enumerate().filter(|(_, sent)| !sent.is_empty()) {
+            outs.push(self.run_expert(expert, &sorted.narrow(0, start, sent.len())?, tap)?);
+            start += sent.len();
+        }
+        let place = Tensor::from_vec(place, n_tokens * per_token, device)?;
+        let outs = Tensor::cat(&outs, 0)?.index_select(&place, 0)?.reshape((n_tokens, per_token, ()))?;
+        Ok(outs.broadcast_mul(&weights.unsqueeze(2)?)?.sum(1)?)
+    }
+
+    /// What one expert makes of the tokens that were sent to it, `[tokens, d_model]`.
+    fn run_expert(&self, expert: usize, x: &Tensor, tap: &mut Tap) -> Result<Tensor> {
+        let w = &self.weights;
+        let Some(points) = self.experts.get(expert) else { return Err(Error::msg("there is no such expert")) };
+        let apply = |x: &Tensor, w: &Tensor, b: &Option<Tensor>| -> Result<Tensor> {
+            let b = b.as_ref().map(|b| b.get(expert)).transpose()?;
+            linear(x, &w.get(expert)?, b.as_ref())
+        };
+        let gate = tap.pass(&points.hook_gate, apply(x, &w.w_gate, &w.b_gate)?)?;
+        let up = tap.pass(&points.hook_pre, apply(x, &w.w_in, &w.b_in)?)?;
+        let post = match self.join {
+            ExpertJoin::Gated => (self.act_fn.forward(&gate)? * up)?,
+            ExpertJoin::ClampedSwiglu { alpha, limit } => {
+                let gate = gate.minimum(limit)?;
+                let up = up.maximum(-limit)?.minimum(limit)?;
+                (gate.broadcast_mul(&sigmoid(&(&gate * alpha)?)?)? * (up + 1.0)?)?
+            }
+        };
+        apply(&tap.pass(&points.hook_post, post)?, &w.w_out, &w.b_out)
+    }
+}
