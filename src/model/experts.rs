@@ -229,13 +229,7 @@ impl ExpertsLayer {
 
     /// The weighted sum of what the chosen experts make of each token, `[tokens, d_model]`. Each expert computes the
     /// tokens that were sent to it, and no others.
-    fn run_experts(
-        &self,
-        tokens: &Tensor,
-        chosen: &[Vec<u32>],
-        weights: &Tensor,
-        tap: &mut Tap,
-    ) -> Result<Tensor> {
+    fn run_experts(&self, tokens: &Tensor, chosen: &[Vec<u32>], weights: &Tensor, tap: &mut Tap) -> Result<Tensor> {
         let (n_tokens, per_token) = weights.dims2()?;
         let mut sent = vec![Vec::new(); self.experts.len()];
         for (token, experts) in chosen.iter().enumerate() {

@@ -135,6 +135,34 @@ impl ExpertsWeights {
         Self { shared: Some(shared), ..self }
     }
 
+    /// The maps that read the normalised stream, `[.., d_model, out]`, with their biases `[.., out]`.
+    pub(super) fn readers(&mut self) -> Vec<(&mut Tensor, &mut Option<Tensor>)> {
+        let mut readers = vec![
+            (&mut self.w_router, &mut self.b_router),
+            (&mut self.w_gate, &mut self.b_gate),
+            (&mut self.w_in, &mut self.b_in),
+        ];
+        if let Some(shared) = &mut self.shared {
+            readers.push((&mut shared.w_in, &mut shared.b_in));
+            if let Some(w_gate) = &mut shared.w_gate {
+                readers.push((w_gate, &mut shared.b_gate));
+            }
+        }
+        if let Some(w_gate) = &mut self.w_shared_gate {
+            readers.push((w_gate, &mut self.b_shared_gate));
+        }
+        readers
+    }
+
+    /// The maps that write to the residual stream, `[.., d_model]`, with their biases.
+    pub(super) fn writers(&mut self) -> Vec<(&mut Tensor, &mut Option<Tensor>)> {
+        let mut writers = vec![(&mut self.w_out, &mut self.b_out)];
+        if let Some(shared) = &mut self.shared {
+            writers.push((&mut shared.w_out, &mut shared.b_out));
+        }
+        writers
+    }
+
     fn from_maps(
         source: &WeightSource,
         router: &str,
@@ -158,12 +186,6 @@ impl ExpertsWeights {
             b_shared_gate: None,
         })
     }
-}
-
-/// The first of these modules that has a weight or parts in the file; the first of all if none has.
-pub(crate) fn first_with_weight<'a>(source: &WeightSource, module: &str, names: &[&'a str]) -> &'a str {
-    let there = names.iter().find(|name| source.has(&format!("{module}.{name}.weight")));
-    there.or(names.first()).copied().unwrap_or_default()
 }
 
 /// The values of 4-bit floats (sign, two bits of exponent, one of mantissa): OCP's E2M1.
