@@ -210,8 +210,9 @@ impl ExpertsLayer {
 
         let mut chosen = self.routing.choose(&logits, w.correction.as_ref())?;
         let weights = self.routing.weights(&logits, &chosen)?;
-        // Spread over all experts for the hooks, and taken together again after them.
-        let mut weights = logits.zeros_like()?.scatter_add(&chosen, &weights, 1)?.to_dtype(tokens.dtype())?;
+        // Spread over all experts for the hooks, and taken together again after them. (candle's scatter_add has no
+        // gradient for other shapes than its source's.)
+        let mut weights = logits.zeros_like()?.scatter(&chosen, &weights, 1)?.to_dtype(tokens.dtype())?;
         for point in &self.hook_expert_weights {
             weights = tap.pass(point, weights)?;
         }
@@ -276,5 +277,212 @@ impl ExpertsLayer {
             }
         };
         apply(&tap.pass(&points.hook_post, post)?, &w.w_out, &w.b_out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{D, Device, Var};
+    use candle_nn::ops::softmax;
+
+    use super::super::config::Sizes;
+    use super::*;
+    use crate::hooks::{Hooks, Selector, all};
+    use crate::weights::MlpWeights;
+
+    const D_MODEL: usize = 6;
+    const D_EXPERT: usize = 5;
+    const N_EXPERTS: usize = 4;
+
+    /// Numbers between -1 and 1, other ones for each seed.
+    fn numbers(seed: usize, shape: &[usize]) -> Result<Tensor> {
+        let count: usize = shape.iter().product();
+        let values: Vec<f64> = (0..count).map(|i| ((i * 37 + seed * 101) as f64 * 0.7).sin()).collect();
+        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+    }
+
+    fn weights(shared: bool) -> Result<ExpertsWeights> {
+        let mlp = MlpWeights {
+            w_in: numbers(11, &[D_MODEL, 7])?,
+            b_in: None,
+            w_gate: Some(numbers(12, &[D_MODEL, 7])?),
+            b_gate: None,
+            xielu: None,
+            ln: None,
+            w_out: numbers(13, &[7, D_MODEL])?,
+            b_out: None,
+        };
+        Ok(ExpertsWeights {
+            w_router: numbers(1, &[D_MODEL, N_EXPERTS])?,
+            b_router: Some(numbers(2, &[N_EXPERTS])?),
+            correction: None,
+            w_gate: numbers(3, &[N_EXPERTS, D_MODEL, D_EXPERT])?,
+            b_gate: Some(numbers(4, &[N_EXPERTS, D_EXPERT])?),
+            w_in: numbers(5, &[N_EXPERTS, D_MODEL, D_EXPERT])?,
+            b_in: Some(numbers(6, &[N_EXPERTS, D_EXPERT])?),
+            w_out: numbers(7, &[N_EXPERTS, D_EXPERT, D_MODEL])?,
+            b_out: Some(numbers(8, &[N_EXPERTS, D_MODEL])?),
+            shared: shared.then_some(mlp),
+            w_shared_gate: if shared { Some(numbers(14, &[D_MODEL, 1])?) } else { None },
+            b_shared_gate: None,
+        })
+    }
+
+    fn layer(weights: ExpertsWeights, join: ExpertJoin) -> Result<ExpertsLayer> {
+        let sizes = Sizes { n_layers: 1, d_model: D_MODEL, n_ctx: 8, n_heads: 1, d_head: 6, d_mlp: 5, d_vocab: 9 };
+        let settings = Experts { join, flat_shared: true, ..Experts::new(1, N_EXPERTS, D_EXPERT, Routing::new(2)) };
+        let cfg = ModelConfig { experts: Some(settings), ..ModelConfig::new("test", Activation::Silu, sizes) };
+        ExpertsLayer::new("blocks.0.mlp", weights, &cfg)
+    }
+
+    /// Every expert on every token, weighted with its share: x `[tokens, d_model]`, the two best of a softmax.
+    fn dense(w: &ExpertsWeights, join: ExpertJoin, x: &Tensor) -> Result<Tensor> {
+        let bias = |b: &Option<Tensor>, expert: usize| -> Result<Tensor> {
+            Ok(b.as_ref().ok_or_else(|| Error::msg("no bias"))?.get(expert)?.unsqueeze(0)?)
+        };
+        let logits = x.matmul(&w.w_router)?.broadcast_add(w.b_router.as_ref().ok_or_else(|| Error::msg("no bias"))?)?;
+        let shares: Vec<Vec<f64>> = softmax(&logits, D::Minus1)?.to_vec2()?;
+        let kept: Vec<f64> = shares
+            .iter()
+            .flat_map(|row| {
+                let mut sorted = row.clone();
+                sorted.sort_by(|a, b| b.total_cmp(a));
+                let second = sorted[1];
+                row.iter().map(move |&share| if share >= second { share } else { 0.0 })
+            })
+            .collect();
+        let shares = Tensor::from_vec(kept, (x.dim(0)?, N_EXPERTS), &Device::Cpu)?;
+        let mut sum = x.zeros_like()?;
+        for expert in 0..N_EXPERTS {
+            let gate = x.matmul(&w.w_gate.get(expert)?)?.broadcast_add(&bias(&w.b_gate, expert)?)?;
+            let up = x.matmul(&w.w_in.get(expert)?)?.broadcast_add(&bias(&w.b_in, expert)?)?;
+            let post = match join {
+                ExpertJoin::Gated => (gate.silu()? * up)?,
+                ExpertJoin::ClampedSwiglu { alpha, limit } => {
+                    let (gate, up) = (gate.clamp(f64::NEG_INFINITY, limit)?, up.clamp(-limit, limit)?);
+                    let open = ((&gate * -alpha)?.exp()? + 1.0)?;
+                    ((gate / open)? * (up + 1.0)?)?
+                }
+            };
+            let out = post.matmul(&w.w_out.get(expert)?)?.broadcast_add(&bias(&w.b_out, expert)?)?;
+            sum = (sum + out.broadcast_mul(&shares.narrow(1, expert, 1)?)?)?;
+        }
+        if let (Some(shared), Some(gate)) = (&w.shared, &w.w_shared_gate) {
+            let w_gate = shared.w_gate.as_ref().ok_or_else(|| Error::msg("no gate"))?;
+            let out = (x.matmul(w_gate)?.silu()? * x.matmul(&shared.w_in)?)?.matmul(&shared.w_out)?;
+            let open = ((x.matmul(gate)?.neg()?.exp()? + 1.0)?).recip()?;
+            sum = (sum + out.broadcast_mul(&open)?)?;
+        }
+        Ok(sum)
+    }
+
+    fn max_difference(a: &Tensor, b: &Tensor) -> Result<f64> {
+        Ok((a.flatten_all()? - b.flatten_all()?)?.abs()?.max(0)?.to_scalar()?)
+    }
+
+    fn run(layer: &ExpertsLayer, x: &Tensor, hooks: &Hooks) -> Result<Tensor> {
+        layer.forward(x, &mut Tap::new(&layer.hook_points(), hooks, None)?)
+    }
+
+    #[test]
+    fn only_routed_tokens_are_computed_and_the_sum_is_that_of_all_experts() -> Result<()> {
+        let x = numbers(20, &[2, 3, D_MODEL])?;
+        for join in [ExpertJoin::Gated, ExpertJoin::ClampedSwiglu { alpha: 1.702, limit: 0.8 }] {
+            for shared in [false, true] {
+                let weights = weights(shared)?;
+                let found = layer(weights.clone(), join)?.forward(&x, &mut Tap::closed())?;
+                let wanted = dense(&weights, join, &x.reshape((6, D_MODEL))?)?;
+                assert!(max_difference(&found, &wanted)? < 1e-12, "{join:?}, shared {shared}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_edit_of_weights_indices_or_logits_counts_at_each_of_its_points() -> Result<()> {
+        let x = numbers(20, &[1, 3, D_MODEL])?;
+        let layer = layer(weights(false)?, ExpertJoin::Gated)?;
+        let plain = run(&layer, &x, &Hooks::new())?;
+        for point in ["hook_expert_weights", "gate.hook_expert_weights", "hook_router_scores", "experts.hook_post"] {
+            let doubled = Hooks::new().edit(format!("blocks.0.mlp.{point}"), |t, _| Ok((t * 2.0)?));
+            assert!(max_difference(&run(&layer, &x, &doubled)?, &(&plain * 2.0)?)? < 1e-12, "{point}");
+        }
+        // Every token to experts 0 and 1, with a weight of one for expert 0 and none for the others.
+        for point in ["hook_expert_indices", "gate.hook_expert_indices"] {
+            let to_first = Tensor::new(&[[0u32, 1], [0, 1], [0, 1]], &Device::Cpu)?;
+            let one = Tensor::new(&[[1f64, 0., 0., 0.]; 3], &Device::Cpu)?;
+            let hooks = Hooks::new()
+                .replace(format!("blocks.0.mlp.{point}"), to_first)
+                .replace("blocks.0.mlp.hook_expert_weights", one);
+            let wanted = layer.run_expert(0, &x.squeeze(0)?, &mut Tap::closed())?;
+            assert!(max_difference(&run(&layer, &x, &hooks)?, &wanted)? < 1e-12, "{point}");
+        }
+        let nowhere = Tensor::new(&[[0u32, 4], [0, 1], [0, 1]], &Device::Cpu)?;
+        let hooks = Hooks::new().replace("blocks.0.mlp.hook_expert_indices", nowhere);
+        let error = run(&layer, &x, &hooks).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains("expert 4"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_points_of_one_expert_fire_for_its_tokens_when_asked_for() -> Result<()> {
+        let x = numbers(20, &[2, 3, D_MODEL])?;
+        let layer = layer(weights(true)?, ExpertJoin::Gated)?;
+        let kept = |keep: &Selector| -> Result<Vec<(HookPoint, Tensor)>> {
+            let mut tap = Tap::new(&layer.hook_points(), &Hooks::new(), Some(keep))?;
+            layer.forward(&x, &mut tap)?;
+            Ok(tap.into_kept())
+        };
+        let everything = kept(&all())?;
+        assert!(!everything.iter().any(|(point, _)| point.name().contains("experts.0")));
+        let indices = everything.iter().find(|(point, _)| point.name() == "blocks.0.mlp.hook_expert_indices");
+        let (_, indices) = indices.ok_or_else(|| Error::msg("no indices"))?;
+        let indices: Vec<u32> = indices.flatten_all()?.to_vec1()?;
+        for expert in 0..N_EXPERTS {
+            let sent = indices.iter().filter(|&&chosen| chosen as usize == expert).count();
+            for point in ["hook_gate", "hook_pre", "hook_post"] {
+                let name = format!("blocks.0.mlp.experts.{expert}.{point}");
+                let found: Vec<Vec<usize>> =
+                    kept(&Selector::from(name))?.iter().map(|(_, t)| t.dims().to_vec()).collect();
+                let wanted: Vec<Vec<usize>> = if sent == 0 { vec![] } else { vec![vec![sent, D_EXPERT]] };
+                assert_eq!(found, wanted, "expert {expert}, {point}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_are_the_slopes() -> Result<()> {
+        let w = weights(true)?;
+        let x = numbers(20, &[1, 3, D_MODEL])?;
+        let loss = |w: &ExpertsWeights, x: &Tensor| -> Result<Tensor> {
+            let out = layer(w.clone(), ExpertJoin::Gated)?.forward(x, &mut Tap::closed())?;
+            Ok((out.sqr()?.sum_all()? / 2.0)?)
+        };
+        let with = |place: usize, t: Tensor| {
+            let (mut w, mut x) = (w.clone(), x.clone());
+            match place {
+                0 => x = t,
+                1 => w.w_router = t,
+                2 => w.w_gate = t,
+                _ => w.w_out = t,
+            }
+            (w, x)
+        };
+        for (place, start) in [&x, &w.w_router, &w.w_gate, &w.w_out].into_iter().enumerate() {
+            let variable = Var::from_tensor(start)?;
+            let (w, x) = with(place, variable.as_tensor().clone());
+            let grads = loss(&w, &x)?.backward()?;
+            let gradient = grads.get(variable.as_tensor()).ok_or_else(|| Error::msg("no gradient"))?;
+            let direction = numbers(30 + place, start.dims())?;
+            let found: f64 = (gradient * &direction)?.sum_all()?.to_scalar()?;
+            let moved = |step: f64| -> Result<f64> {
+                let (w, x) = with(place, (start + (&direction * step)?)?);
+                Ok(loss(&w, &x)?.to_scalar()?)
+            };
+            let slope = (moved(1e-5)? - moved(-1e-5)?) / 2e-5;
+            assert!((found - slope).abs() < 1e-6 * slope.abs().max(1.0), "{place}: {found} and {slope}");
+        }
+        Ok(())
     }
 }
