@@ -39,6 +39,8 @@ pub(super) fn weights_with(
             ln2: Some(norm("post_attention_layernorm")?),
             feed_forward: Some(feed_forward),
             ln2_post: None,
+            cross_attention: None,
+            ln3: None,
         })
     };
     let blocks = (0..cfg.n_layers).map(block).collect::<Result<_>>()?;

@@ -8,12 +8,8 @@ use crate::weights::{AttentionWeights, ExpertsWeights, WeightSource, Weights};
 pub(super) static FAMILY: Family = Family { model_type: "gpt_oss", config, weights };
 
 fn config(json: &ConfigJson) -> Result<ModelConfig> {
-    let mut cfg = llama::config(json)?;
+    let cfg = llama::config_with(json, llama::Defaults { head_dim: Some(64), ..Default::default() })?;
     let n_layers = cfg.n_layers;
-    if json.value("head_dim").is_none() {
-        cfg.d_head = 64;
-        cfg.attn_scale = 8.0;
-    }
     let sliding = experts::sliding_layers(json, n_layers, |layer| layer.is_multiple_of(2))?;
     let window = json.size_or("sliding_window", 128)?;
     let cfg = ModelConfig { eps: json.number_or("rms_norm_eps", 1e-5)?, ..cfg }

@@ -1,6 +1,6 @@
 //! Granite 3 with experts: Granite's multipliers, and a softmax over the chosen experts.
 
-use super::{ConfigJson, Family, experts, llama};
+use super::{ConfigJson, Family, experts, granite};
 use crate::Result;
 use crate::model::{Experts, ModelConfig, RouterScores, Routing};
 use crate::weights::{ExpertsWeights, PROJ, WeightSource, Weights};
@@ -8,14 +8,7 @@ use crate::weights::{ExpertsWeights, PROJ, WeightSource, Weights};
 pub(super) static FAMILY: Family = Family { model_type: "granitemoe", config, weights };
 
 fn config(json: &ConfigJson) -> Result<ModelConfig> {
-    let cfg = llama::config(json)?;
-    json.refuse_if(json.number_or("logits_scaling", 1.0)? != 1.0, "logits_scaling")?;
-    let cfg = ModelConfig {
-        attn_scale: 1.0 / json.number_or("attention_multiplier", 1.0)?,
-        embedding_multiplier: json.number_or("embedding_multiplier", 1.0)?,
-        residual_multiplier: json.number_or("residual_multiplier", 1.0)?,
-        ..cfg
-    };
+    let cfg = granite::config(json)?;
     let routing =
         Routing { scores: RouterScores::SoftmaxOfChosen, ..Routing::new(json.size_or("num_experts_per_tok", 2)?) };
     let n_experts = experts::size_of(json, &["num_local_experts", "num_experts"], 8)?;

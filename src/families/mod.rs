@@ -14,19 +14,24 @@ mod cohere2;
 mod config_json;
 mod distilbert;
 mod ernie4_5;
+mod ernie4_5_moe;
 mod exaone4;
+mod experts;
 mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3_text;
 mod glm;
 mod glm4;
+mod glm4_moe;
 mod gpt2;
 mod gpt_bigcode;
 mod gpt_neo;
 mod gpt_neox;
+mod gpt_oss;
 mod gptj;
 mod granite;
+mod granitemoe;
 mod helium;
 mod hooked_transformer;
 mod hunyuan_v1_dense;
@@ -34,18 +39,23 @@ mod layout;
 mod llama;
 mod ministral;
 mod mistral;
+mod mixtral;
 mod mpt;
 mod nanochat;
 mod nemotron;
 mod olmo;
 mod olmo2;
 mod olmo3;
+mod olmoe;
 mod opt;
 mod persimmon;
 mod phi;
 mod phi3;
+mod phimoe;
 mod qwen2;
+mod qwen2_moe;
 mod qwen3;
+mod qwen3_moe;
 mod roberta;
 mod rope;
 mod seed_oss;
@@ -77,50 +87,57 @@ pub(crate) struct Family {
 static FAMILIES: &[&Family] = &[
     &apertus::FAMILY,
     &arcee::FAMILY,
-    &bloom::FAMILY,
-    &codegen::FAMILY,
-    &cohere::FAMILY,
-    &cohere2::FAMILY,
-    &ernie4_5::FAMILY,
-    &exaone4::FAMILY,
     &bart::FAMILY,
     &bert::FAMILY,
     &bloom::FAMILY,
     &codegen::FAMILY,
+    &cohere2::FAMILY,
+    &cohere::FAMILY,
     &distilbert::FAMILY,
+    &ernie4_5::FAMILY,
+    &ernie4_5_moe::FAMILY,
+    &exaone4::FAMILY,
     &falcon::FAMILY,
-    &gemma::FAMILY,
     &gemma2::FAMILY,
     &gemma3_text::FAMILY,
-    &glm::FAMILY,
+    &gemma::FAMILY,
     &glm4::FAMILY,
+    &glm4_moe::FAMILY,
+    &glm::FAMILY,
     &gpt2::FAMILY,
     &gpt_bigcode::FAMILY,
     &gpt_neo::FAMILY,
     &gpt_neox::FAMILY,
+    &gpt_oss::FAMILY,
     &gptj::FAMILY,
     &granite::FAMILY,
+    &granitemoe::FAMILY,
     &helium::FAMILY,
     &hooked_transformer::FAMILY,
     &hunyuan_v1_dense::FAMILY,
     &llama::FAMILY,
     &ministral::FAMILY,
     &mistral::FAMILY,
+    &mixtral::FAMILY,
     &mpt::FAMILY,
     &nanochat::FAMILY,
     &nemotron::FAMILY,
-    &olmo::FAMILY,
     &olmo2::FAMILY,
     &olmo3::FAMILY,
+    &olmo::FAMILY,
+    &olmoe::FAMILY,
     &opt::FAMILY,
     &persimmon::FAMILY,
-    &phi::FAMILY,
     &phi3::FAMILY,
+    &phi::FAMILY,
+    &phimoe::FAMILY,
     &qwen2::FAMILY,
+    &qwen2_moe::FAMILY,
     &qwen3::FAMILY,
+    &qwen3_moe::FAMILY,
+    &roberta::FAMILY,
     &seed_oss::FAMILY,
     &smollm3::FAMILY,
-    &roberta::FAMILY,
     &stablelm::FAMILY,
     &starcoder2::FAMILY,
     &t5::FAMILY,

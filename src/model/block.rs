@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use super::attention::Attention;
 use super::config::ModelConfig;
+use super::experts::ExpertsLayer;
 use super::kv_cache::LayerCache;
 use super::mlp::Mlp;
 use super::norm::Norm;
@@ -49,6 +50,7 @@ pub(super) enum Mixer {
 #[derive(Clone, Debug)]
 pub(super) enum FeedForward {
     Mlp(Mlp),
+    Experts(ExpertsLayer),
 }
 
 /// How the branches hang on the residual stream.
@@ -87,9 +89,14 @@ impl Block {
                 Mixer::Attention(Attention::new(&format!("{name}.{attn}"), layer, attention, cfg)?)
             }
         };
-        let feed_forward = weights.feed_forward.map(|feed_forward| match feed_forward {
-            FeedForwardWeights::Mlp(mlp) => FeedForward::Mlp(Mlp::new(&format!("{name}.mlp"), mlp, cfg)),
-        });
+        let mlp_name = format!("{name}.mlp");
+        let feed_forward = match weights.feed_forward {
+            None => None,
+            Some(FeedForwardWeights::Mlp(mlp)) => Some(FeedForward::Mlp(Mlp::new(&mlp_name, mlp, cfg))),
+            Some(FeedForwardWeights::Experts(experts)) => {
+                Some(FeedForward::Experts(ExpertsLayer::new(&mlp_name, experts, cfg)?))
+            }
+        };
         Ok(Self {
             ln1: norm("ln1", weights.ln1),
             mixer,
@@ -152,6 +159,7 @@ impl Block {
                 points.extend(norm(&self.ln2));
                 points.extend(match feed_forward {
                     FeedForward::Mlp(mlp) => mlp.hook_points(),
+                    FeedForward::Experts(experts) => experts.hook_points(),
                 });
                 points.extend(norm(&self.ln2_post));
                 points.push(PointInfo::always(&self.hook_mlp_out, stream));
@@ -209,6 +217,7 @@ impl Block {
         };
         let mlp_out = match feed_forward {
             FeedForward::Mlp(mlp) => mlp.forward(&mlp_in, tap)?,
+            FeedForward::Experts(experts) => experts.forward(&mlp_in, tap)?,
         };
         let mlp_out = self.branch(mlp_out, &self.ln2_post, tap)?;
         let mlp_out = tap.pass(&self.hook_mlp_out, mlp_out)?;
@@ -226,6 +235,9 @@ impl Block {
     pub(super) fn mlp(&self) -> Result<&Mlp> {
         match &self.feed_forward {
             Some(FeedForward::Mlp(mlp)) => Ok(mlp),
+            Some(FeedForward::Experts(_)) => {
+                Err(Error::msg("a layer has experts, and not one MLP; its weights are in model.weights()"))
+            }
             None => Err(Error::msg("the model has no MLPs")),
         }
     }
@@ -241,6 +253,7 @@ impl Block {
             ln2: norm(&self.ln2),
             feed_forward: self.feed_forward.as_ref().map(|feed_forward| match feed_forward {
                 FeedForward::Mlp(mlp) => FeedForwardWeights::Mlp(mlp.weights().clone()),
+                FeedForward::Experts(experts) => FeedForwardWeights::Experts(experts.weights().clone()),
             }),
             ln2_post: norm(&self.ln2_post),
             cross_attention: self.cross.as_ref().map(|cross| cross.attention.weights().clone()),

@@ -1,6 +1,7 @@
 //! What a model is made of: the sizes and switches that select the parts of the forward pass.
 
 use super::activations::Activation;
+use super::experts::Experts;
 use super::rotary::Rotary;
 use crate::weights::Processing;
 
@@ -77,6 +78,8 @@ pub struct ModelConfig {
     pub processing: Processing,
     /// The repository whose tokenizer the model uses, where its own has none.
     pub tokenizer_name: Option<String>,
+    /// The experts that stand in place of (some) MLPs.
+    pub experts: Option<Experts>,
     /// Whether a text gets what the tokenizer's own template puts around it (`[CLS]` and `[SEP]`, `</s>`), as encoders and
     /// encoder-decoders expect, instead of a BOS alone.
     pub tokenizer_template: bool,
@@ -227,6 +230,7 @@ impl ModelConfig {
             mlp_ln: false,
             processing: Processing::default(),
             tokenizer_name: None,
+            experts: None,
             tokenizer_template: false,
             encoder: None,
             decoder_start_token: None,

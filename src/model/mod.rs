@@ -9,6 +9,7 @@ mod chat;
 mod config;
 mod cross_attention;
 mod encoder;
+mod experts;
 mod generate;
 mod head;
 mod input;
@@ -23,6 +24,7 @@ mod pair;
 mod parameters;
 mod relative_bias;
 mod rotary;
+mod routing;
 mod run;
 mod sinusoid;
 mod staged;
@@ -45,12 +47,14 @@ use relative_bias::RelativeBias;
 
 pub use activations::Activation;
 pub use config::{AlibiStyle, LayerConfig, ModelConfig, Normalization, Positions, QkNorm, Sizes};
+pub use experts::{ExpertJoin, Experts};
 pub use generate::{GenerateOptions, Generation};
 pub use input::Input;
 pub use kv_cache::KvCache;
 pub use load::LoadOptions;
 pub use loss::{log_probs_of_next, next_token_loss};
 pub use rotary::{RopeScaling, Rotary};
+pub use routing::{ExpertGroups, GroupScore, RouterScores, Routing};
 pub use run::{Logits, RunOptions, RunOutput};
 
 /// A transformer whose every activation can be read and changed.

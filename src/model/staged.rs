@@ -54,6 +54,7 @@ impl Block {
         };
         let mlp = match &self.feed_forward {
             Some(FeedForward::Mlp(mlp)) => mlp.hook_points(),
+            Some(FeedForward::Experts(experts)) => experts.hook_points(),
             None => Vec::new(),
         };
         let mut points = vec![one(&self.hook_resid_pre), self.input_points()];
@@ -134,6 +135,7 @@ impl Block {
         let mlp_in = before(mlp_norm, &mlp_in, tap)?;
         let mlp_out = match &self.feed_forward {
             Some(FeedForward::Mlp(mlp)) => mlp.forward(&mlp_in, tap)?,
+            Some(FeedForward::Experts(experts)) => experts.forward(&mlp_in, tap)?,
             None => {
                 return Err(Error::msg("a block with norms after the addition, or with cross-attention, needs an MLP"));
             }

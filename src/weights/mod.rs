@@ -18,6 +18,7 @@
 //! | Q5_K, Q5_1 | 10 % | Q5_0 | 12 % |
 
 mod encoder;
+mod experts;
 mod files;
 mod gguf_config;
 mod gguf_names;
@@ -32,6 +33,8 @@ use crate::Result;
 use parts::{Parts, parts};
 
 pub use encoder::{EncoderWeights, HeadWeights};
+pub use experts::ExpertsWeights;
+pub(crate) use experts::{PROJ, W123};
 pub(crate) use gguf_config::config_json as gguf_config_json;
 pub use processing::Processing;
 pub use source::{Linear, WeightSource};
@@ -103,6 +106,8 @@ pub enum MixerWeights {
 pub enum FeedForwardWeights {
     /// An MLP.
     Mlp(MlpWeights),
+    /// A mixture of experts.
+    Experts(ExpertsWeights),
 }
 
 /// A norm's factor and shift, `[d_model]` each; `None` where there is none, or where it was folded away.
@@ -217,6 +222,7 @@ impl Parts for FeedForwardWeights {
     fn parts<'a>(&'a mut self, block: &str, found: &mut Vec<(String, &'a mut Tensor)>) {
         match self {
             Self::Mlp(mlp) => mlp.parts(&parts::join(block, "mlp"), found),
+            Self::Experts(experts) => experts.parts(&parts::join(block, "mlp"), found),
         }
     }
 }

@@ -111,15 +111,21 @@ impl MixerWeights {
 impl FeedForwardWeights {
     /// The maps that read the normed stream, `[.., d_model, out]`.
     fn readers(&mut self) -> Vec<Map<'_>> {
-        let Self::Mlp(mlp) = self;
-        let gate = mlp.w_gate.as_mut().map(|w_gate| (w_gate, &mut mlp.b_gate));
-        std::iter::once((&mut mlp.w_in, &mut mlp.b_in)).chain(gate).collect()
+        match self {
+            Self::Mlp(mlp) => {
+                let gate = mlp.w_gate.as_mut().map(|w_gate| (w_gate, &mut mlp.b_gate));
+                std::iter::once((&mut mlp.w_in, &mut mlp.b_in)).chain(gate).collect()
+            }
+            Self::Experts(experts) => experts.readers(),
+        }
     }
 
     /// The maps that write to the residual stream, `[.., d_model]`.
     fn writers(&mut self) -> Vec<Map<'_>> {
-        let Self::Mlp(mlp) = self;
-        vec![(&mut mlp.w_out, &mut mlp.b_out)]
+        match self {
+            Self::Mlp(mlp) => vec![(&mut mlp.w_out, &mut mlp.b_out)],
+            Self::Experts(experts) => experts.writers(),
+        }
     }
 }
 
