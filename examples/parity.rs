@@ -90,8 +90,7 @@ pub fn compare(folder: &Path) -> Result<Report> {
             compare_with_hugging_face(&reference, &cache, &mut report)?;
         }
         for (entry, expected) in reference.iter().filter(|(entry, _)| entry.starts_with(prefix)) {
-            // TransformerLens' bridge records a gated MLP's gate under its module's name too.
-            let point = &entry[prefix.len()..].replace("mlp.gate.hook_out", "mlp.hook_pre");
+            let point = &our_name(&entry[prefix.len()..], &cache, &model.cfg().model_type);
             if point.as_str() == "logits" {
                 report.add(entry, error(&logits, expected)?);
             } else if cache.contains(point) {
@@ -114,6 +113,35 @@ pub fn compare(folder: &Path) -> Result<Report> {
         }
     }
     Ok(report)
+}
+
+/// The name under which we have what the reference calls `name`.
+fn our_name(name: &str, cache: &ActivationCache, model_type: &str) -> String {
+    // The bridge takes GraniteMoE's router for one that returns (logits, weights, indices), and it returns the chosen
+    // experts, their weights and the logits.
+    if model_type == "granitemoe" {
+        for (theirs, ours) in [
+            ("mlp.gate.hook_out", "mlp.hook_router_scores"),
+            ("hook_expert_weights", "mlp.hook_expert_indices"),
+            ("hook_expert_indices", "mlp.gate.hook_out"),
+        ] {
+            if let Some(block) = name.strip_suffix(theirs) {
+                let block = block.split(".mlp").next().unwrap_or(block).trim_end_matches('.');
+                return format!("{block}.{ours}");
+            }
+        }
+    }
+    // The gate of a gated MLP is recorded under its module's name too; where there are experts, that is the router's.
+    let gates = ["mlp.dense_gate", "shared_expert.gate", "shared_experts.gate", "mlp.gate"];
+    match gates.iter().find_map(|gate| name.strip_suffix(&format!("{gate}.hook_out")).map(|block| (block, gate))) {
+        Some((block, gate)) if !cache.contains(name) => {
+            format!(
+                "{block}{}.hook_pre",
+                gate.trim_end_matches(".gate").replace("dense_gate", "").trim_end_matches('.')
+            )
+        }
+        _ => name.to_string(),
+    }
 }
 
 /// Hugging Face's own patterns and streams, where TransformerLens' are no full account: of encoders and encoder-decoders.

@@ -8,10 +8,11 @@ use crate::weights::{ExpertsWeights, PROJ, WeightSource, Weights};
 pub(super) static FAMILY: Family = Family { model_type: "olmoe", config, weights };
 
 fn config(json: &ConfigJson) -> Result<ModelConfig> {
+    // Here the cut would come after the norm.
+    json.refuse_if(json.value("clip_qkv").is_some(), "clip_qkv")?;
     let cfg = ModelConfig {
         eps: json.number_or("rms_norm_eps", 1e-5)?,
         qk_norm: Some(QkNorm { normalization: Normalization::Rms, joint: true, after_rotary: false }),
-        clip_qkv: json.value("clip_qkv").map(|_| json.number("clip_qkv")).transpose()?,
         ..llama::config(json)?
     };
     let routing = Routing {

@@ -21,8 +21,8 @@ pub(super) struct Attention {
     clip: Option<f64>,
     norms: Option<QkNorms>,
     rotary: Option<Rotary>,
-    /// Why `hook_rot_q` can't fire, where it can't.
-    no_rotary: &'static str,
+    /// Whether the model's positions are rotary; a layer of it may still leave queries and keys as they are.
+    places_by_rotation: bool,
     core: AttentionCore,
     hook_q: HookPoint,
     hook_k: HookPoint,
@@ -61,10 +61,7 @@ impl Attention {
             clip: cfg.clip_qkv,
             norms: QkNorms::new(name, &weights, cfg)?,
             rotary: layer_cfg.rotary.clone(),
-            no_rotary: match cfg.positions {
-                Positions::Rotary => "this layer does not rotate its queries and keys",
-                _ => "the model's positions are not rotary",
-            },
+            places_by_rotation: cfg.positions == Positions::Rotary,
             core: AttentionCore {
                 scale: cfg.attn_scale_of(layer),
                 soft_cap: cfg.attn_scores_soft_cap,
@@ -84,9 +81,9 @@ impl Attention {
     }
 
     pub(super) fn hook_points(&self) -> Vec<PointInfo> {
-        let rotary = |point: &HookPoint, shape| match self.rotary {
-            Some(_) => PointInfo::always(point, shape),
-            None => PointInfo::never(point.shared_name(), self.no_rotary),
+        let rotary = |point: &HookPoint, shape| match self.places_by_rotation {
+            true => PointInfo::always(point, shape),
+            false => PointInfo::never(point.shared_name(), "the model's positions are not rotary"),
         };
         let mut points = vec![
             PointInfo::always(&self.hook_q, "[batch, pos, head, d_head]"),
@@ -130,8 +127,11 @@ impl Attention {
         }
         if let Some(rotary) = &self.rotary {
             let rotation = around.rotation(rotary)?;
-            q = tap.pass(&self.hook_rot_q, rotation.apply(&q)?)?;
-            k = tap.pass(&self.hook_rot_k, rotation.apply(&k)?)?;
+            (q, k) = (rotation.apply(&q)?, rotation.apply(&k)?);
+        }
+        if self.places_by_rotation {
+            q = tap.pass(&self.hook_rot_q, q)?;
+            k = tap.pass(&self.hook_rot_k, k)?;
         }
         if let Some(norms) = after {
             (q, k) = norms.forward(&q, &k, tap)?;
