@@ -121,12 +121,11 @@ fn our_name(name: &str, cache: &ActivationCache, model_type: &str) -> String {
     // experts, their weights and the logits.
     if model_type == "granitemoe" {
         for (theirs, ours) in [
-            ("mlp.gate.hook_out", "mlp.hook_router_scores"),
-            ("hook_expert_weights", "mlp.hook_expert_indices"),
+            ("mlp.gate.hook_out", "mlp.hook_expert_indices"),
+            ("hook_expert_weights", "mlp.hook_router_scores"),
             ("hook_expert_indices", "mlp.gate.hook_out"),
         ] {
-            if let Some(block) = name.strip_suffix(theirs) {
-                let block = block.split(".mlp").next().unwrap_or(block).trim_end_matches('.');
+            if let (true, Some((block, _))) = (name.ends_with(theirs), name.split_once(".mlp")) {
                 return format!("{block}.{ours}");
             }
         }
