@@ -145,6 +145,41 @@ static FAMILIES: &[&Family] = &[
     &xglm::FAMILY,
 ];
 
+/// A config.json's language model: its own, or the one that a wrapper for pictures or sound holds in `text_config`.
+pub(crate) fn language_model(json: ConfigJson) -> Result<ConfigJson> {
+    let known = |json: &ConfigJson| {
+        let model_type = json.value("model_type").and_then(|model_type| model_type.as_str());
+        FAMILIES.iter().any(|family| Some(family.model_type) == model_type)
+    };
+    if known(&json) || json.value("text_config").is_none() {
+        return Ok(json);
+    }
+    let mut text = json.nested("text_config")?;
+    text.inherit(&json, &["tie_word_embeddings"]);
+    Ok(text)
+}
+
+/// The language model's tensors: in a wrapper's file they stand behind a prefix, beside those for pictures and sound.
+pub(crate) fn language_model_source(source: WeightSource) -> WeightSource {
+    for other in [
+        "vision_tower.",
+        "vision_model.",
+        "multi_modal_projector.",
+        "audio_tower.",
+        "image_newline",
+        "visual.",
+        "model.vision_tower.",
+        "model.vision_model.",
+        "model.multi_modal_projector.",
+        "model.audio_tower.",
+        "model.visual.",
+        "model.image_newline",
+    ] {
+        source.ignore(other);
+    }
+    source.with_optional_prefix("language_model.").with_optional_prefix("model.language_model.")
+}
+
 /// The family that a config.json names.
 pub(crate) fn find(json: &ConfigJson) -> Result<&'static Family> {
     // TransformerLens' own files name no type.

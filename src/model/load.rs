@@ -113,6 +113,8 @@ impl HookedTransformer {
     /// A model from its files.
     pub fn from_files(files: &ModelFiles, options: &LoadOptions) -> Result<Self> {
         let json = families::ConfigJson::parse(&config(files)?, &files.config.label())?;
+        let wraps = json.value("text_config").is_some();
+        let json = families::language_model(json)?;
         let family = families::find(&json)?;
         let mut cfg = (family.config)(&json)?;
         cfg.model_name = files.name.clone();
@@ -120,7 +122,10 @@ impl HookedTransformer {
             cfg.default_prepend_bos = prepend_bos;
         }
         let source = WeightSource::open(&files.weights, &files.origin, options.dtype, &options.device)?;
-        let weights = options.processing.apply((family.weights)(&cfg, &source)?, &cfg)?;
+        let source = if wraps { families::language_model_source(source) } else { source };
+        let weights = (family.weights)(&cfg, &source)?;
+        source.finish()?;
+        let weights = options.processing.apply(weights, &cfg)?;
         let tokenizer = tokenizer(files, &cfg);
         let model = Self::from_weights(cfg, weights)?;
         match tokenizer {
