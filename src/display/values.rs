@@ -7,6 +7,7 @@ use crate::Result;
 use crate::analysis::FactoredMatrix;
 use crate::cache::{ActivationCache, AttentionPattern, Stack};
 use crate::hooks::{Activations, Fires, HookPoint, PointInfo};
+use crate::hub::{CheckpointLabels, CheckpointUnit, KnownModels};
 use crate::model::{Generation, HookedTransformer, Logits, ModelConfig, Normalization, Positions};
 use crate::tokens::Tokens;
 
@@ -282,6 +283,36 @@ impl Show for PointInfo {
 impl Show for HookPoint {
     fn bundle(&self) -> Bundle {
         Bundle::text(self.name())
+    }
+}
+
+/// A table: short name, hub name, family, parameters.
+impl Show for KnownModels {
+    fn bundle(&self) -> Bundle {
+        let title = match self.filter() {
+            "" => "Known models".to_string(),
+            filter => format!("Known models with '{filter}'"),
+        };
+        let mut table =
+            Table::new(["short name", "hub name", "family", "parameters"]).title(title).max_rows(self.len());
+        for model in self.iter() {
+            table = table.row([model.short_name(), model.name, model.family, model.parameters]);
+        }
+        table.note("any other repository of a known family loads too, by its full name").bundle()
+    }
+}
+
+/// How many there are, the first and the last.
+impl Show for CheckpointLabels {
+    fn bundle(&self) -> Bundle {
+        let unit = match self.unit {
+            CheckpointUnit::Step => "steps",
+            CheckpointUnit::Token => "tokens",
+        };
+        let planned = if self.exact { "" } else { " (as planned; files are labelled up to two steps later)" };
+        let label = |at: Option<&u64>| at.map_or("?".to_string(), |label| count(*label as usize));
+        let (first, last) = (label(self.labels.first()), label(self.labels.last()));
+        Bundle::text(format!("{} checkpoints, after {first} to {last} {unit}{planned}", self.labels.len()))
     }
 }
 

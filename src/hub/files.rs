@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
+use super::Checkpoint;
 use super::weights::{self, Chosen};
 use crate::{Error, Result};
 
@@ -30,6 +31,8 @@ pub struct ModelFiles {
     pub tokenizer: Option<FileData>,
     /// `tokenizer_config.json`, if there is one.
     pub tokenizer_config: Option<FileData>,
+    /// Which training checkpoint this is, if one was asked for.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// A file on disk, or a file that is part of the program.
@@ -119,6 +122,12 @@ pub(super) fn pick_file(name: &str, place: &impl Place, file: &str) -> Result<Mo
     collect(name, place, weights::choose_from(place, file))
 }
 
+/// The tokenizer of a place and its configuration, where it has them.
+pub(super) fn pick_tokenizer(place: &impl Place) -> Result<(Option<FileData>, Option<FileData>)> {
+    let optional = |file: &str| place.has(file).then(|| place.get(file).map(FileData::Path)).transpose();
+    Ok((optional(TOKENIZER)?, optional(TOKENIZER_CONFIG)?))
+}
+
 fn collect(name: &str, place: &impl Place, chosen: Chosen) -> Result<ModelFiles> {
     let get = |file: &str| place.get(file).map(FileData::Path);
     let optional = |file: &str| if place.has(file) { get(file).map(Some) } else { Ok(None) };
@@ -135,6 +144,7 @@ fn collect(name: &str, place: &impl Place, chosen: Chosen) -> Result<ModelFiles>
             weights,
             tokenizer_config: tokenizer_config.filter(|_| tokenizer.is_some()),
             tokenizer: tokenizer.or(Some(first)),
+            checkpoint: None,
         });
     }
     if !place.has(CONFIG) {
@@ -166,7 +176,8 @@ fn collect(name: &str, place: &impl Place, chosen: Chosen) -> Result<ModelFiles>
             )));
         }
     };
-    Ok(ModelFiles { name: name.to_string(), origin: place.origin(), config, weights, tokenizer, tokenizer_config })
+    let (name, origin) = (name.to_string(), place.origin());
+    Ok(ModelFiles { name, origin, config, weights, tokenizer, tokenizer_config, checkpoint: None })
 }
 
 /// The shards' file names, in order and each once, out of an index such as `model.safetensors.index.json`.
