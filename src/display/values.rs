@@ -325,3 +325,24 @@ fn stacked(mut views: Vec<Bundle>, of: usize, what: &str) -> Bundle {
         _ => Bundle::stack(&views),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{checkpoint_labels, find_models};
+
+    #[test]
+    fn known_models_are_a_whole_table() {
+        let text = find_models("gemma-2-2b").bundle().text;
+        assert!(text.contains("google/gemma-2-2b-it") && text.contains("2.6B") && text.contains("gemma2"), "{text}");
+        let all = find_models("").bundle();
+        assert!(all.text.lines().count() > 250 && all.text.contains("NeelNanda/GELU_4L512W_C4_Code"));
+        assert!(all.png.is_some() && all.html.is_some_and(|html| html.contains("EleutherAI/pythia-160m")));
+    }
+
+    #[test]
+    fn checkpoint_labels_are_a_sentence() {
+        let text = checkpoint_labels("pythia-70m").unwrap().bundle().text;
+        assert_eq!(text, format!("154 checkpoints, after 0 to {} steps", count(143_000)));
+    }
+}

@@ -3,6 +3,8 @@
 //! Pythia and stanford-crfm keep a checkpoint under a revision of the repository (`step1000`, `checkpoint-1000`); the toy
 //! models keep it in a file (`checkpoints/…_<label>.pth`).
 
+use std::fmt;
+
 use super::files::{Place, pick_file};
 use super::remote;
 use super::{HubSettings, ModelFiles, folder, near_names, registry};
@@ -37,6 +39,15 @@ pub enum CheckpointChoice {
     Index(i64),
     /// By label.
     Value(u64),
+}
+
+impl fmt::Display for CheckpointChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index(index) => write!(f, "with the index {index}"),
+            Self::Value(value) => write!(f, "with the label {value}"),
+        }
+    }
 }
 
 /// The checkpoint that was loaded.
@@ -190,35 +201,30 @@ pub(super) fn pick_checkpoint(
     };
     let (known, files) = labels_of(files).ok_or_else(none)?;
     let labels = &known.labels;
-    // Where only some files are there, the plan tells which index each of them has.
-    let planned = |choice| -> Option<(usize, usize)> {
-        let plan = plan.as_ref().filter(|_| known.unit == CheckpointUnit::Token)?;
-        let index = position(name, plan, choice).ok()?;
+    // Where only some files are there, the plan tells which of the checkpoints each of them is.
+    let by_plan = || -> Result<Option<usize>> {
+        let Some(plan) = &plan else { return Ok(None) };
+        let index = position(name, plan, choice)?;
         let end = plan.get(index + 1).copied().unwrap_or(u64::MAX);
-        Some((index, labels.iter().position(|label| (plan[index]..end).contains(label))?))
+        Ok(labels.iter().position(|label| (plan[index]..end).contains(label)))
     };
-    let (index, at) = match (choice, all) {
-        (choice, true) => {
-            let at = position(name, labels, choice).or_else(|error| match (choice, planned(choice)) {
-                (CheckpointChoice::Value(_), Some((_, at))) => Ok(at),
-                _ => Err(error),
-            })?;
-            (Some(at), at)
-        }
-        (CheckpointChoice::Value(value), false) if labels.contains(&value) => (None, position(name, labels, choice)?),
-        (choice, false) => match planned(choice) {
-            Some((index, at)) => (Some(index), at),
-            None => {
-                return Err(Error::msg(format!(
-                    "{} holds only some of the checkpoints of '{name}' ({}), and not the one at {choice:?}",
-                    place.origin(),
-                    spelled(labels),
-                )));
-            }
-        },
+    let at = match (choice, position(name, labels, choice)) {
+        (CheckpointChoice::Value(_), Ok(at)) => at,
+        (CheckpointChoice::Index(_), found) if all => found?,
+        (CheckpointChoice::Value(_), Err(error)) if all => by_plan().ok().flatten().ok_or(error)?,
+        _ => by_plan()?.ok_or_else(|| {
+            Error::msg(format!(
+                "{} holds only some of the checkpoints of '{name}' ({}), and not the one {choice}",
+                place.origin(),
+                spelled(labels),
+            ))
+        })?,
     };
+    let value = labels[at];
+    let planned = || plan.as_ref()?.partition_point(|label| *label <= value).checked_sub(1);
+    let index = if all { Some(at) } else { planned() };
     let mut found = pick_file(name, place, &files[at])?;
-    found.checkpoint = Some(Checkpoint { unit: known.unit, value: labels[at], index });
+    found.checkpoint = Some(Checkpoint { unit: known.unit, value, index });
     Ok(found)
 }
 

@@ -408,7 +408,10 @@ fn a_toy_models_checkpoint_is_a_file() {
         assert_eq!(files.weights[0].read().unwrap().as_ref(), b"22M", "{choice:?}");
         assert_eq!(files.checkpoint.map(|checkpoint| checkpoint.value), Some(22_413_312));
     }
-    assert_eq!(find(CheckpointChoice::Index(10)).unwrap().checkpoint.and_then(|checkpoint| checkpoint.index), Some(10));
+    for choice in [CheckpointChoice::Index(10), CheckpointChoice::Value(22_413_312)] {
+        assert_eq!(find(choice).unwrap().checkpoint.and_then(|checkpoint| checkpoint.index), Some(10));
+    }
+    assert!(find(CheckpointChoice::Index(163)).unwrap_err().to_string().contains("0 to 162"));
     let error = find(CheckpointChoice::Index(60)).unwrap_err().to_string();
     assert!(error.contains("22413312, 198180864") && error.contains("HF_HUB_OFFLINE"), "{error}");
     let usual = resolve_with("solu-2l", None, &settings).unwrap();
