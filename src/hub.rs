@@ -78,6 +78,27 @@ pub fn resolve_version_with(name: &str, version: &Version, settings: &HubSetting
     remote::find(name, version, settings)
 }
 
+/// Finds the tokenizer of a model on the hub: `tokenizer.json`, and `tokenizer_config.json` where there is one. The
+/// model's weights are not looked for, so nothing but these two is downloaded.
+///
+/// # Errors
+/// A repository that has no `tokenizer.json`, or that can't be asked.
+pub fn resolve_tokenizer(name: &str) -> Result<(FileData, Option<FileData>)> {
+    resolve_tokenizer_with(name, &HubSettings::from_env()?)
+}
+
+/// Finds the tokenizer of a model on the hub.
+///
+/// # Errors
+/// As [`resolve_tokenizer`].
+pub fn resolve_tokenizer_with(name: &str, settings: &HubSettings) -> Result<(FileData, Option<FileData>)> {
+    let name = name.trim();
+    if !remote::is_repository_name(name) {
+        return Err(unknown(name, "it can't be a name on the hub".to_string()));
+    }
+    remote::find_tokenizer(name, settings)
+}
+
 /// The error for a name that nothing answers to.
 fn unknown(name: &str, looked: String) -> Error {
     Error::UnknownModel { name: name.to_string(), looked, near: near_names(name) }

@@ -88,10 +88,9 @@ pub fn find_models(filter: &str) -> KnownModels {
     KnownModels { models: REGISTRY.iter().filter(fits).cloned().collect(), filter: filter.trim().to_string() }
 }
 
-/// Names of the registry that `name` may have been meant to be: at most three short, bare or full names, or families.
+/// Names of the registry that `name` may have been meant to be: at most three short, bare or full names.
 pub fn near_names(name: &str) -> Vec<String> {
-    let families = REGISTRY.iter().map(|model| model.family);
-    near_misses(name, bundled_names().into_iter().chain(REGISTRY.iter().flat_map(KnownModel::names)).chain(families))
+    near_misses(name, bundled_names().into_iter().chain(REGISTRY.iter().flat_map(KnownModel::names)))
 }
 
 /// The repository that a name means: that of the model with this short or bare name, or the name itself.

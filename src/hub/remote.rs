@@ -8,8 +8,8 @@ use hf_hub::{Cache, Repo, RepoType};
 
 use super::checkpoints::{Located, locate, pick_checkpoint};
 use super::files::{Place, pick, pick_tokenizer};
-use super::folder::pick_version;
-use super::{Checkpoint, HubSettings, ModelFiles, Version, bundled_list, registry, unknown};
+use super::folder::{Folder, pick_version};
+use super::{Checkpoint, FileData, HubSettings, ModelFiles, Version, bundled_list, registry, unknown};
 use crate::{Error, Result};
 
 /// Whether a name can be a repository's: `name` or `owner/name` of letters, digits, `.`, `_` and `-`.
@@ -37,6 +37,24 @@ pub(super) fn find(name: &str, version: &Version, settings: &HubSettings) -> Res
     };
     files.checkpoint = files.checkpoint.or(wanted.checkpoint);
     Ok(files)
+}
+
+/// The tokenizer of a repository, in the cache or on the hub.
+pub(super) fn find_tokenizer(name: &str, settings: &HubSettings) -> Result<(FileData, Option<FileData>)> {
+    let wanted = Wanted::of(name, &Version::default())?;
+    if let Some(folder) = snapshot(wanted.repository, &wanted.revision, &settings.cache)
+        && let (Some(tokenizer), config) = pick_tokenizer(&Folder::read(&folder)?)?
+    {
+        return Ok((tokenizer, config));
+    }
+    if settings.offline {
+        return Err(wanted.not_cached(settings));
+    }
+    let place = Repository::open(name, wanted.repository, &wanted.revision, settings)?;
+    match pick_tokenizer(&place)? {
+        (Some(tokenizer), config) => Ok((tokenizer, config)),
+        _ => Err(Error::NoTokenizer { why: format!("there is no tokenizer.json in {}", place.origin) }),
+    }
 }
 
 /// The names of everything that a repository has.

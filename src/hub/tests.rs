@@ -481,3 +481,24 @@ fn a_download_takes_the_subfolder_or_the_checkpoint_alone() {
     let error = resolve_version_with("me/model", &subfolder("other"), &online).unwrap_err().to_string();
     assert!(error.contains("the folder other/ of the hub's me/model"), "{error}");
 }
+
+#[test]
+fn a_tokenizer_comes_without_the_weights() {
+    let (endpoint, log) = own_hub(WHOLE);
+    let cache = TempDir::new();
+    let mut settings = HubSettings { cache: cache.0.clone(), endpoint: Some(endpoint), token: None, offline: false };
+    let (tokenizer, config) = resolve_tokenizer_with("me/model", &settings).unwrap();
+    assert_eq!(tokenizer.read().unwrap().as_ref(), b"tokens");
+    assert!(config.is_some());
+    assert!(!log.lock().unwrap().join("\n").contains("safetensors"));
+    settings.offline = true;
+    assert!(resolve_tokenizer_with("me/model", &settings).is_ok(), "from the cache");
+    let error = resolve_tokenizer_with("me/other", &settings).unwrap_err().to_string();
+    assert!(error.contains("HF_HUB_OFFLINE"), "{error}");
+    assert!(resolve_tokenizer_with("a b", &settings).is_err());
+    let (endpoint, _) = own_hub(&WHOLE[..2]);
+    let empty = TempDir::new();
+    let settings = HubSettings { cache: empty.0.clone(), endpoint: Some(endpoint), token: None, offline: false };
+    let error = resolve_tokenizer_with("me/model", &settings).unwrap_err().to_string();
+    assert!(error.contains("no tokenizer.json in the hub's me/model"), "{error}");
+}
