@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use candlescope::candle_nn::ops::softmax;
+use candlescope::model::Normalization;
 use candlescope::prelude::*;
 use candlescope::{Error, Result};
 
@@ -79,26 +80,86 @@ pub fn compare(folder: &Path) -> Result<Report> {
     let mut report = Report::default();
     for (prefix, options) in [("raw.", LoadOptions::new().raw()), ("folded.", LoadOptions::new())] {
         let model = HookedTransformer::from_pretrained_with(&name, &options)?;
-        let (logits, cache) = model.run_with_cache(tokens)?;
+        let input = match reference.get("decoder_tokens") {
+            Some(decoder) => Input::from((tokens, decoder)),
+            None => Input::from(tokens),
+        };
+        let (logits, cache) = model.run_with_cache(input)?;
         if let (Some(expected), "raw.") = (reference.get("hf.logits"), prefix) {
             report.add("hf.logits", error(&logits, expected)?);
+            compare_with_hugging_face(&reference, &cache, &mut report)?;
         }
         for (entry, expected) in reference.iter().filter(|(entry, _)| entry.starts_with(prefix)) {
-            let point = &entry[prefix.len()..];
-            if point == "logits" {
+            // TransformerLens' bridge records a gated MLP's gate under its module's name too.
+            let point = &entry[prefix.len()..].replace("mlp.gate.hook_out", "mlp.hook_pre");
+            if point.as_str() == "logits" {
                 report.add(entry, error(&logits, expected)?);
             } else if cache.contains(point) {
-                let mut ours = cache.get(point)?;
+                let mut ours = cache.get(point.as_str())?;
                 if holds_pattern(entry, expected, &reference)? {
                     ours = softmax(&ours, D::Minus1)?;
                 }
-                report.add(entry, error(&ours, expected)?);
+                if model.has_encoder() && model.cfg().normalization == Normalization::Rms {
+                    ours = as_layer_norm(point, ours, &cache)?;
+                }
+                let expected = if point.ends_with("self_attn.hook_attn_scores") {
+                    masked_as(expected, &ours)?
+                } else {
+                    expected.clone()
+                };
+                report.add(entry, error(&ours, &expected)?);
             } else {
                 report.unknown.push(entry.clone());
             }
         }
     }
     Ok(report)
+}
+
+/// Hugging Face's own patterns and streams, where TransformerLens' are no full account: of encoders and encoder-decoders.
+fn compare_with_hugging_face(
+    reference: &BTreeMap<String, Tensor>,
+    cache: &ActivationCache,
+    report: &mut Report,
+) -> Result<()> {
+    for (entry, expected) in reference {
+        let Some((kind, layer)) = entry.strip_prefix("hf.").and_then(|name| name.rsplit_once('.')) else { continue };
+        let point = match kind {
+            "attention" => format!("blocks.{layer}.attn.hook_pattern"),
+            "cross_attention" => format!("decoder_blocks.{layer}.cross_attn.hook_pattern"),
+            "encoder_hidden" => format!("encoder_blocks.{layer}.hook_resid_pre"),
+            "decoder_hidden" => format!("decoder_blocks.{layer}.hook_resid_pre"),
+            // A decoder's last entry is behind the last norm, and it has no block to be the input of.
+            _ => continue,
+        };
+        if cache.contains(&point) {
+            report.add(entry, error(&cache.get(point.as_str())?, expected)?);
+        }
+    }
+    Ok(())
+}
+
+/// What a LayerNorm would have recorded at an RMSNorm's points: TransformerLens' bridge takes T5's norms for LayerNorms there
+/// (and runs them as what they are).
+fn as_layer_norm(point: &str, ours: Tensor, cache: &ActivationCache) -> Result<Tensor> {
+    let Some((norm, _)) = point.rsplit_once(".hook_").filter(|(_, last)| matches!(*last, "scale" | "normalized"))
+    else {
+        return Ok(ours);
+    };
+    let x = cache.get(format!("{norm}.hook_normalized"))?;
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let deviation = centred.sqr()?.mean_keepdim(D::Minus1)?.sqrt()?;
+    if point.ends_with("scale") { Ok((ours * deviation)?) } else { Ok(centred.broadcast_div(&deviation)?) }
+}
+
+/// The reference's scores, masked where ours are: TransformerLens' bridge records those of T5's decoder before the causal
+/// mask. Scores that it records masked stay as they are, and so must be masked in the same places.
+fn masked_as(expected: &Tensor, ours: &Tensor) -> Result<Tensor> {
+    if expected.dims() != ours.dims() || expected.flatten_all()?.min(0)?.to_scalar::<f32>()? < -1e30 {
+        return Ok(expected.clone());
+    }
+    let masked = ours.lt(-1e30)?;
+    Ok(masked.where_cond(&Tensor::full(f32::NEG_INFINITY, expected.shape(), expected.device())?, expected)?)
 }
 
 /// Whether an entry named for the scores holds the pattern: TransformerLens' bridge records it under both names for
@@ -113,8 +174,11 @@ fn holds_pattern(entry: &str, expected: &Tensor, reference: &BTreeMap<String, Te
 }
 
 /// max|a - b| / max(1, max|b|); infinite if the shapes differ or if a score is masked in one and not in the other.
+///
+/// Hugging Face's OPT flattens batch and position before its second norm, so its reference lacks the batch axis there.
 fn error(ours: &Tensor, reference: &Tensor) -> Result<f32> {
-    if ours.dims() != reference.dims() {
+    let flattened = ours.rank() == 3 && ours.flatten_to(1)?.dims() == reference.dims();
+    if !flattened && ours.dims() != reference.dims() {
         return Ok(f32::INFINITY);
     }
     let flat = |tensor: &Tensor| -> Result<Vec<f32>> { Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?) };

@@ -70,6 +70,15 @@ pub enum Error {
     #[error("the tokenizer failed: {0}")]
     Tokenizer(String),
 
+    #[error(
+        "this tokenizer has no chat template: its model is a base model, or the template was left out of its files; \
+         give plain text to to_tokens(..), or set a template with tokenizer.with_chat_template(..)"
+    )]
+    NoChatTemplate,
+
+    #[error("the chat template {0}")]
+    ChatTemplate(String),
+
     #[error("{}: {source}", .path.display())]
     Io { path: PathBuf, source: std::io::Error },
 

@@ -17,7 +17,7 @@ fn prompt() -> Tokens {
 
 #[test]
 fn processing_keeps_every_prediction() {
-    for name in ["gpt2", "gpt_neo", "gpt_neox", "llama", "qwen2"] {
+    for name in ["gpt2", "gpt_neo", "gpt_neox", "llama", "qwen2", "opt", "bloom", "falcon_40b_style", "stablelm"] {
         let folder = common::fixture(name);
         let raw = HookedTransformer::from_pretrained_no_processing(&folder.to_string_lossy()).unwrap();
         let log_probs = |model: &HookedTransformer| log_softmax(&model.forward(prompt()).unwrap(), D::Minus1).unwrap();
@@ -156,7 +156,7 @@ fn logit_attributions_add_up_to_the_logit_difference() {
 
 #[test]
 fn a_padded_batch_gives_what_its_rows_give_alone() {
-    for name in ["gpt2", "llama", "mistral", "gpt_neo"] {
+    for name in ["gpt2", "llama", "mistral", "gpt_neo", "opt", "bloom", "stablelm"] {
         let model = model(name);
         let alone = model.forward(PROMPT[..5].to_vec()).unwrap();
         for left in [true, false] {
@@ -194,7 +194,7 @@ fn the_loss_is_the_negative_log_probability_of_the_next_token() {
 
 #[test]
 fn steps_with_a_key_value_cache_give_what_one_pass_gives() {
-    for name in ["gpt2", "llama", "mistral", "gpt_neox", "gpt_neo"] {
+    for name in ["gpt2", "llama", "mistral", "gpt_neox", "gpt_neo", "opt", "bloom", "falcon_40b_style"] {
         let model = model(name);
         let whole = model.forward(prompt()).unwrap();
         let mut past = KvCache::new(model.cfg().n_layers);

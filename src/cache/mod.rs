@@ -7,7 +7,7 @@ use std::ops::Deref;
 
 use candle_core::{Device, Tensor};
 
-use crate::hooks::{Activations, HookPoint, Hooks, Selector, all, points};
+use crate::hooks::{Activations, HookPoint, Hooks, Selector, all};
 use crate::model::{HookedTransformer, Input, Logits, RunOptions, RunOutput};
 use crate::tokens::Tokens;
 use crate::{Error, Result};
@@ -32,13 +32,20 @@ pub struct ActivationCache {
     activations: Activations,
     model: HookedTransformer,
     tokens: Option<Tokens>,
+    encoder_tokens: Option<Tokens>,
     has_batch_dim: bool,
 }
 
 impl ActivationCache {
     /// The activations that a run kept.
     pub fn new(model: &HookedTransformer, run: RunOutput) -> Self {
-        Self { activations: Activations::new(run.cache), model: model.clone(), tokens: run.tokens, has_batch_dim: true }
+        Self {
+            activations: Activations::new(run.cache),
+            model: model.clone(),
+            tokens: run.tokens,
+            encoder_tokens: run.encoder_tokens,
+            has_batch_dim: true,
+        }
     }
 
     /// The one activation that `at` selects: a point (`pattern(5)`), a name with its layer (`("pattern", 5)`, negative
@@ -66,10 +73,12 @@ impl ActivationCache {
         }
     }
 
-    /// The attention of one layer over the tokens; in a notebook it shows every head.
+    /// The attention of one layer over the tokens; in a notebook it shows every head. For an encoder-decoder, the decoder's
+    /// own; those of the encoder and between the two are under `encoder_blocks.0.attn.hook_pattern` and
+    /// `decoder_blocks.0.cross_attn.hook_pattern`.
     pub fn pattern(&self, layer: usize) -> Result<AttentionPattern> {
         Ok(AttentionPattern {
-            tensor: self.get(points::pattern(layer))?,
+            tensor: self.get(self.model.pattern_point(layer))?,
             layer,
             tokens: self.tokens.clone(),
             has_batch_dim: self.has_batch_dim,
@@ -111,7 +120,12 @@ impl ActivationCache {
         &self.model
     }
 
-    /// The tokens that the model ran on; none if it ran on a residual stream.
+    /// The tokens that the encoder of an encoder-decoder ran on; none for other models.
+    pub fn encoder_tokens(&self) -> Option<&Tokens> {
+        self.encoder_tokens.as_ref()
+    }
+
+    /// The tokens that the model (of an encoder-decoder: its decoder) ran on; none if it ran on a residual stream.
     pub fn tokens(&self) -> Option<&Tokens> {
         self.tokens.as_ref()
     }

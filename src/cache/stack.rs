@@ -68,6 +68,12 @@ impl ActivationCache {
     /// what each attention and each MLP before it wrote. Biases are inside of the parts.
     pub fn decompose_resid(&self, layer: Option<usize>) -> Result<Stack> {
         let last = self.check_layer(layer)?;
+        if self.model.cfg().post_norm || self.model.has_encoder() {
+            return Err(crate::Error::msg(
+                "the residual stream has parts that add up only where all layers write to one stream; in this model norms \
+                 stand after the additions, or a second stack is looked at",
+            ));
+        }
         let mut parts = vec![("embed".to_string(), self.get(points::embed())?)];
         if self.model.w_pos().is_some() {
             parts.push(("pos_embed".to_string(), self.get(points::pos_embed())?));

@@ -42,7 +42,7 @@ impl Show for HookedTransformer {
             .row("d_model", cfg.d_model.to_string())
             .row("MLP", mlp(cfg))
             .row("norm", norm(cfg, self.norms_folded()))
-            .row("positions", positions(&cfg.positions))
+            .row("positions", positions(cfg))
             .row("vocabulary", count(cfg.d_vocab))
             .row("context", format!("{} tokens", count(cfg.n_ctx)))
             .row("BOS", bos)
@@ -65,17 +65,26 @@ fn norm(cfg: &ModelConfig, folded: bool) -> String {
     let kind = match cfg.normalization {
         Normalization::LayerNorm => "LayerNorm",
         Normalization::Rms => "RMSNorm",
+        Normalization::None => return "none".to_string(),
     };
     let weights = if folded { "weights folded into the next layer" } else { "weights kept" };
     format!("{kind}, {weights}")
 }
 
-fn positions(positions: &Positions) -> String {
-    match positions {
+fn positions(cfg: &ModelConfig) -> String {
+    match cfg.positions {
+        Positions::None => "none".to_string(),
         Positions::Learned => "learned vectors".to_string(),
-        Positions::Rotary(rotary) => {
-            format!("rotary, {} dimensions of each head, base {}", rotary.rotary_dim, number(rotary.base))
-        }
+        Positions::Sinusoidal => "vectors of sines and cosines".to_string(),
+        Positions::Shortformer => "learned vectors, for queries and keys in every layer".to_string(),
+        Positions::Alibi { .. } => "ALiBi, scores fall with the distance".to_string(),
+        Positions::RelativeBias { buckets, .. } => format!("a learned bias for {buckets} ranges of distance"),
+        Positions::Rotary => match cfg.layers.iter().find_map(|layer| layer.rotary.as_ref()) {
+            Some(rotary) => {
+                format!("rotary, {} dimensions of each head, base {}", rotary.rotary_dim, number(rotary.base))
+            }
+            None => "none".to_string(),
+        },
     }
 }
 

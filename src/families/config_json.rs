@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::model::{Activation, RopeScaling, Rotary};
+use crate::model::Activation;
 use crate::{Error, Result};
 
 /// A model's config.json.
@@ -52,6 +52,33 @@ impl ConfigJson {
         if self.value(key).is_some() { self.size(key) } else { Ok(default) }
     }
 
+    /// A size under the first of these keys that is there: families renamed their keys.
+    pub(crate) fn size_of(&self, keys: &[&str]) -> Result<usize> {
+        self.size(keys.iter().find(|key| self.value(key).is_some()).unwrap_or(&keys[0]))
+    }
+
+    pub(crate) fn size_of_or(&self, keys: &[&str], default: usize) -> Result<usize> {
+        if keys.iter().any(|key| self.value(key).is_some()) { self.size_of(keys) } else { Ok(default) }
+    }
+
+    pub(crate) fn string_or(&self, key: &str, default: &str) -> Result<String> {
+        if self.value(key).is_some() { self.string(key) } else { Ok(default.to_string()) }
+    }
+
+    /// The object under a key; an empty one where there is none.
+    pub(crate) fn nested(&self, key: &str) -> Result<Self> {
+        let values = match self.value(key) {
+            Some(values) if values.is_object() => values.clone(),
+            Some(other) => return Err(self.wrong(key, "an object", other)),
+            None => Value::Object(Default::default()),
+        };
+        Ok(Self { values, origin: self.origin.clone() })
+    }
+
+    pub(crate) fn activation_or(&self, key: &str, default: Activation) -> Result<Activation> {
+        if self.value(key).is_some() { self.activation(key) } else { Ok(default) }
+    }
+
     pub(crate) fn number(&self, key: &str) -> Result<f64> {
         let value = self.required(key)?;
         value.as_f64().filter(|n| n.is_finite()).ok_or_else(|| self.wrong(key, "a number", value))
@@ -66,6 +93,60 @@ impl ConfigJson {
             Some(value) => value.as_bool().ok_or_else(|| self.wrong(key, "true or false", value)),
             None => Ok(default),
         }
+    }
+
+    /// A list of positive numbers of this length.
+    pub(crate) fn numbers(&self, key: &str, length: usize) -> Result<Vec<f64>> {
+        let value = self.required(key)?;
+        let list = value.as_array().map(|list| list.iter().map(Value::as_f64).collect::<Option<Vec<_>>>());
+        match list.flatten() {
+            Some(list) if list.len() == length && list.iter().all(|n| *n > 0.0 && n.is_finite()) => Ok(list),
+            _ => Err(self.wrong(key, &format!("a list of {length} positive numbers"), value)),
+        }
+    }
+
+    /// The sliding windows by `layer_types` ("sliding_attention" or "full_attention" for each layer), or, where the file
+    /// has no such list, by `default`, which says of a layer whether it slides.
+    pub(crate) fn windows(
+        &self,
+        n_layers: usize,
+        window: Option<usize>,
+        default: impl Fn(usize) -> bool,
+    ) -> Result<Vec<Option<usize>>> {
+        let slides = match self.value("layer_types") {
+            None => (0..n_layers).map(default).collect::<Vec<_>>(),
+            Some(types) => {
+                let kinds = types.as_array().filter(|kinds| kinds.len() == n_layers);
+                let kinds = kinds.ok_or_else(|| self.wrong("layer_types", &format!("a list of {n_layers}"), types))?;
+                let slides = |kind: &Value| match kind.as_str() {
+                    Some("sliding_attention") => Ok(true),
+                    Some("full_attention") => Ok(false),
+                    _ => Err(self.wrong("layer_types", "'sliding_attention' or 'full_attention'", kind)),
+                };
+                kinds.iter().map(slides).collect::<Result<_>>()?
+            }
+        };
+        if window.is_none() && slides.contains(&true) {
+            return Err(self.error("a layer slides, and 'sliding_window' does not say how far"));
+        }
+        Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
+    }
+
+    /// A size that may be absent or null.
+    pub(crate) fn optional_size(&self, key: &str) -> Result<Option<usize>> {
+        self.value(key).map(|_| self.size(key)).transpose()
+    }
+
+    /// A number that may be absent or null.
+    pub(crate) fn optional_number(&self, key: &str) -> Result<Option<f64>> {
+        self.value(key).map(|_| self.number(key)).transpose()
+    }
+
+    /// A token's id.
+    pub(crate) fn token(&self, key: &str) -> Result<u32> {
+        let value = self.required(key)?;
+        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(|| self.wrong(key, "a token's id, a whole number of at least 0", value))
     }
 
     /// An activation function by Hugging Face's name.
@@ -88,54 +169,11 @@ impl ConfigJson {
         }
     }
 
-    /// The rotary positions of a model: `rope_parameters`, or `rope_theta` and `rope_scaling` in older files.
-    pub(crate) fn rotary(&self, d_head: usize, default_fraction: f64, default_base: f64) -> Result<Rotary> {
-        let nested = self.value("rope_parameters").or_else(|| self.value("rope_scaling")).cloned();
-        let nested =
-            Self { values: nested.unwrap_or_else(|| Value::Object(Default::default())), origin: self.origin.clone() };
-        let either = |keys: &[&str], default: f64| -> Result<f64> {
-            for key in keys {
-                for config in [&nested, self] {
-                    if config.value(key).is_some() {
-                        return config.number(key);
-                    }
-                }
-            }
-            Ok(default)
-        };
-        let base = either(&["rope_theta", "rotary_emb_base"], default_base)?;
-        let fraction = either(&["partial_rotary_factor", "rotary_pct"], default_fraction)?;
-        let rotary_dim = (d_head as f64 * fraction) as usize;
-        if rotary_dim == 0 || !rotary_dim.is_multiple_of(2) || rotary_dim > d_head {
-            return Err(self.error(format!("rotary positions turn {rotary_dim} of {d_head} head dimensions; an even number from 2 to {d_head} is needed")));
-        }
-        let kind = match nested.value("rope_type").or_else(|| nested.value("type")) {
-            Some(kind) => kind.as_str().ok_or_else(|| self.wrong("rope_type", "a string", kind))?,
-            None => "default",
-        };
-        let scaling = match kind {
-            "default" => RopeScaling::None,
-            "linear" => RopeScaling::Linear { factor: nested.number("factor")? },
-            "llama3" => RopeScaling::Llama3 {
-                factor: nested.number("factor")?,
-                low_freq_factor: nested.number("low_freq_factor")?,
-                high_freq_factor: nested.number("high_freq_factor")?,
-                original_n_ctx: nested.number("original_max_position_embeddings")?,
-            },
-            other => {
-                return Err(
-                    self.error(format!("rope_type '{other}' is not supported yet; known: default, linear, llama3"))
-                );
-            }
-        };
-        Ok(Rotary { rotary_dim, base, scaling })
-    }
-
-    fn required(&self, key: &str) -> Result<&Value> {
+    pub(super) fn required(&self, key: &str) -> Result<&Value> {
         self.value(key).ok_or_else(|| self.error(format!("'{key}' is missing")))
     }
 
-    fn wrong(&self, key: &str, expected: &str, found: &Value) -> Error {
+    pub(super) fn wrong(&self, key: &str, expected: &str, found: &Value) -> Error {
         self.error(format!("'{key}' is {found}, and {expected} was expected"))
     }
 }

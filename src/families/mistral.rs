@@ -9,5 +9,5 @@ pub(super) static FAMILY: Family = Family { model_type: "mistral", config, weigh
 fn config(json: &ConfigJson) -> Result<ModelConfig> {
     let cfg = llama::config(json)?;
     let window = json.value("sliding_window").map(|_| json.size("sliding_window")).transpose()?;
-    Ok(ModelConfig { windows: vec![window; cfg.n_layers], ..cfg })
+    Ok(cfg.with_windows(std::iter::repeat(window)))
 }

@@ -3,13 +3,57 @@
 //! A family says how `config.json` becomes a [`ModelConfig`], and where each tensor comes from. It knows no forward
 //! pass. A new family that uses known parts is one file here and one line in [`FAMILIES`].
 
+mod apertus;
+mod arcee;
+mod bart;
+mod bert;
+mod bloom;
+mod codegen;
+mod cohere;
+mod cohere2;
 mod config_json;
+mod distilbert;
+mod ernie4_5;
+mod exaone4;
+mod falcon;
+mod gemma;
+mod gemma2;
+mod gemma3_text;
+mod glm;
+mod glm4;
 mod gpt2;
+mod gpt_bigcode;
 mod gpt_neo;
 mod gpt_neox;
+mod gptj;
+mod granite;
+mod helium;
+mod hooked_transformer;
+mod hunyuan_v1_dense;
+mod layout;
 mod llama;
+mod ministral;
 mod mistral;
+mod mpt;
+mod nanochat;
+mod nemotron;
+mod olmo;
+mod olmo2;
+mod olmo3;
+mod opt;
+mod persimmon;
+mod phi;
+mod phi3;
 mod qwen2;
+mod qwen3;
+mod roberta;
+mod rope;
+mod seed_oss;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
+mod t5;
+mod xglm;
 
 pub(crate) use config_json::ConfigJson;
 
@@ -27,15 +71,70 @@ pub(crate) struct Family {
     /// config.json to sizes and switches.
     pub(crate) config: fn(&ConfigJson) -> Result<ModelConfig>,
     /// Files to weights.
-    pub(crate) weights: fn(&ModelConfig, WeightSource) -> Result<Weights>,
+    pub(crate) weights: fn(&ModelConfig, &WeightSource) -> Result<Weights>,
 }
 
-static FAMILIES: &[&Family] =
-    &[&gpt2::FAMILY, &gpt_neo::FAMILY, &gpt_neox::FAMILY, &llama::FAMILY, &mistral::FAMILY, &qwen2::FAMILY];
+static FAMILIES: &[&Family] = &[
+    &apertus::FAMILY,
+    &arcee::FAMILY,
+    &bloom::FAMILY,
+    &codegen::FAMILY,
+    &cohere::FAMILY,
+    &cohere2::FAMILY,
+    &ernie4_5::FAMILY,
+    &exaone4::FAMILY,
+    &bart::FAMILY,
+    &bert::FAMILY,
+    &bloom::FAMILY,
+    &codegen::FAMILY,
+    &distilbert::FAMILY,
+    &falcon::FAMILY,
+    &gemma::FAMILY,
+    &gemma2::FAMILY,
+    &gemma3_text::FAMILY,
+    &glm::FAMILY,
+    &glm4::FAMILY,
+    &gpt2::FAMILY,
+    &gpt_bigcode::FAMILY,
+    &gpt_neo::FAMILY,
+    &gpt_neox::FAMILY,
+    &gptj::FAMILY,
+    &granite::FAMILY,
+    &helium::FAMILY,
+    &hooked_transformer::FAMILY,
+    &hunyuan_v1_dense::FAMILY,
+    &llama::FAMILY,
+    &ministral::FAMILY,
+    &mistral::FAMILY,
+    &mpt::FAMILY,
+    &nanochat::FAMILY,
+    &nemotron::FAMILY,
+    &olmo::FAMILY,
+    &olmo2::FAMILY,
+    &olmo3::FAMILY,
+    &opt::FAMILY,
+    &persimmon::FAMILY,
+    &phi::FAMILY,
+    &phi3::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+    &seed_oss::FAMILY,
+    &smollm3::FAMILY,
+    &roberta::FAMILY,
+    &stablelm::FAMILY,
+    &starcoder2::FAMILY,
+    &t5::FAMILY,
+    &t5::MT5,
+    &xglm::FAMILY,
+];
 
 /// The family that a config.json names.
 pub(crate) fn find(json: &ConfigJson) -> Result<&'static Family> {
-    let model_type = json.string("model_type")?;
+    // TransformerLens' own files name no type.
+    let model_type = match json.value("model_type") {
+        None if hooked_transformer::wrote(json) => hooked_transformer::FAMILY.model_type.to_string(),
+        _ => json.string("model_type")?,
+    };
     FAMILIES.iter().copied().find(|family| family.model_type == model_type).ok_or_else(|| Error::UnknownModelType {
         near: near_misses(&model_type, FAMILIES.iter().map(|family| family.model_type)),
         known: FAMILIES.iter().map(|family| family.model_type.to_string()).collect(),
@@ -44,7 +143,9 @@ pub(crate) fn find(json: &ConfigJson) -> Result<&'static Family> {
     })
 }
 
-/// The unembedding `[d_model, d_vocab]`: the transposed embedding where the two are tied, else a tensor of its own.
+/// The unembedding `[d_embed, d_vocab]`: the transposed embedding where the two are tied, else a tensor of its own.
 fn unembedding(cfg: &ModelConfig, source: &WeightSource, w_e: &Tensor, name: &str) -> Result<Tensor> {
-    if cfg.tie_word_embeddings { Ok(w_e.t()?) } else { Ok(source.linear(name, cfg.d_model, cfg.d_vocab)?.w) }
+    let w_u = if cfg.tie_word_embeddings { w_e.t()? } else { source.linear(name, cfg.d_embed, cfg.d_vocab)?.w };
+    // A multiplier of the logits is made part of the map, so that its columns are what moves a logit.
+    if cfg.logits_multiplier == 1.0 { Ok(w_u) } else { Ok((w_u * cfg.logits_multiplier)?) }
 }

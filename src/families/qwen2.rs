@@ -7,14 +7,21 @@ use crate::model::ModelConfig;
 pub(super) static FAMILY: Family = Family { model_type: "qwen2", config, weights: llama::weights };
 
 fn config(json: &ConfigJson) -> Result<ModelConfig> {
-    let cfg = llama::config(json)?;
-    let windows = if json.flag_or("use_sliding_window", false)? {
-        // The first `max_window_layers` layers see everything.
-        let window = json.size("sliding_window")?;
-        let full = json.size("max_window_layers")?;
-        (0..cfg.n_layers).map(|layer| (layer >= full).then_some(window)).collect()
-    } else {
-        vec![None; cfg.n_layers]
-    };
-    Ok(ModelConfig { windows, default_prepend_bos: false, ..cfg })
+    with_windows(json, llama::config(json)?)
+}
+
+/// The same where `head_dim`, if absent, is a number and not d_model / n_heads.
+pub(super) fn config_with_head(json: &ConfigJson, head_dim: usize) -> Result<ModelConfig> {
+    with_windows(json, llama::config_with(json, llama::Defaults { head_dim: Some(head_dim), ..Default::default() })?)
+}
+
+fn with_windows(json: &ConfigJson, cfg: ModelConfig) -> Result<ModelConfig> {
+    let cfg = ModelConfig { default_prepend_bos: false, ..cfg };
+    if !json.flag_or("use_sliding_window", false)? {
+        return Ok(cfg);
+    }
+    // The first `max_window_layers` layers see everything.
+    let full = json.size_or("max_window_layers", 28)?;
+    let windows = json.windows(cfg.n_layers, json.optional_size("sliding_window")?, |layer| layer >= full)?;
+    Ok(cfg.with_windows(windows))
 }

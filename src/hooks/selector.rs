@@ -64,12 +64,21 @@ impl Selector {
             }
             Kind::Name(name) => by_name(name, points),
             Kind::Layered { name, layer, layer_type } => {
-                let n_layers = points.iter().filter_map(|info| info.point.layer()).max().map_or(0, |last| last + 1);
+                let stacks = in_stacks(name, layer_type.as_deref(), points);
+                let counted: Vec<&PointInfo> = if stacks.is_empty() {
+                    points.iter().collect()
+                } else {
+                    stacks.iter().map(|&i| &points[i]).collect()
+                };
+                let n_layers = counted.iter().filter_map(|info| info.point.layer()).max().map_or(0, |last| last + 1);
                 let absolute = if *layer < 0 { layer + n_layers as i64 } else { *layer };
                 if absolute < 0 || absolute >= n_layers as i64 {
                     return Err(Error::msg(format!(
                         "layer {layer} of '{name}' is out of range: the model has {n_layers} layers"
                     )));
+                }
+                if !stacks.is_empty() {
+                    return one_stack(name, absolute as usize, stacks, points);
                 }
                 by_name(&act_name(name, Some(absolute as usize), layer_type.as_deref()), points)
             }
@@ -80,6 +89,43 @@ impl Selector {
                 }
                 Ok(chosen)
             }
+        }
+    }
+}
+
+/// Where there are an encoder and a decoder, the points of all layers that a short name may mean: `resid_mid` is in both
+/// stacks, and `pattern` in three attentions. None in a model of one stack.
+fn in_stacks(name: &str, layer_type: Option<&str>, points: &[PointInfo]) -> Vec<usize> {
+    if !points.iter().any(|info| info.point.name().starts_with("decoder_blocks.")) {
+        return Vec::new();
+    }
+    let full = act_name(name, Some(0), layer_type);
+    let Some(wanted) = full.strip_prefix("blocks.0.") else { return Vec::new() };
+    // A module that the caller did not name may be any attention.
+    let module_is_named = layer_type.is_some() || name.contains('.');
+    let fits = |point: &HookPoint| match point.name().split_once("_blocks.").and_then(|(_, rest)| rest.split_once('.'))
+    {
+        Some((_, tail)) => {
+            let any_attention = tail.strip_prefix("self_").or_else(|| tail.strip_prefix("cross_"));
+            tail == wanted || (!module_is_named && any_attention == Some(wanted))
+        }
+        None => false,
+    };
+    (0..points.len()).filter(|&i| fits(&points[i].point)).collect()
+}
+
+/// The one of these points that lies in a layer; an error that lists them if there are several.
+fn one_stack(name: &str, layer: usize, candidates: Vec<usize>, points: &[PointInfo]) -> Result<Vec<usize>> {
+    let there: Vec<usize> = candidates.into_iter().filter(|&i| points[i].point.layer() == Some(layer)).collect();
+    match there[..] {
+        [] => Err(Error::msg(format!("there is no '{name}' in layer {layer} of either stack"))),
+        [one] => by_name(points[one].point.name(), points),
+        _ => {
+            let names: Vec<&str> = there.iter().map(|&i| points[i].point.name()).collect();
+            Err(Error::msg(format!(
+                "'{name}' of layer {layer} may be any of {}: this model has an encoder and a decoder, so give the full name",
+                names.join(", ")
+            )))
         }
     }
 }

@@ -19,6 +19,7 @@ pub(super) fn find(name: &str) -> Option<ModelFiles> {
         tokenizer: Some(file("tokenizer.json", model.tokenizer)),
         tokenizer_config: Some(file("tokenizer_config.json", model.tokenizer_config)),
         checkpoint: None,
+        chat_template: None,
     })
 }
 

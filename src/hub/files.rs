@@ -15,6 +15,7 @@ pub(super) const CONFIG: &str = "config.json";
 pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub(super) const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// The files of one model.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct ModelFiles {
     pub tokenizer_config: Option<FileData>,
     /// Which training checkpoint this is, if one was asked for.
     pub checkpoint: Option<Checkpoint>,
+    /// `chat_template.jinja`, if there is one. It comes before a template in `tokenizer_config.json`.
+    pub chat_template: Option<FileData>,
 }
 
 /// A file on disk, or a file that is part of the program.
@@ -59,6 +62,14 @@ impl FileData {
             Self::Path(path) => std::fs::read(path).map(Cow::Owned).map_err(|error| Error::io(path, error)),
             Self::Bytes { data, .. } => Ok(Cow::Borrowed(data)),
         }
+    }
+
+    /// The whole content as text.
+    ///
+    /// # Errors
+    /// A file that can't be read or is not UTF-8.
+    pub fn read_text(&self) -> Result<String> {
+        String::from_utf8(self.read()?.into_owned()).map_err(|error| self.unreadable("text", error))
     }
 
     /// What to call the file in messages: its path, or its name and that it is bundled.
@@ -128,6 +139,13 @@ pub(super) fn pick_tokenizer(place: &impl Place) -> Result<(Option<FileData>, Op
     Ok((optional(TOKENIZER)?, optional(TOKENIZER_CONFIG)?))
 }
 
+/// Gives a model the tokenizer of another place.
+pub(super) fn add_tokenizer(files: &mut ModelFiles, place: &impl Place) -> Result<()> {
+    (files.tokenizer, files.tokenizer_config) = pick_tokenizer(place)?;
+    files.chat_template = place.has(CHAT_TEMPLATE).then(|| place.get(CHAT_TEMPLATE).map(FileData::Path)).transpose()?;
+    Ok(())
+}
+
 fn collect(name: &str, place: &impl Place, chosen: Chosen) -> Result<ModelFiles> {
     let get = |file: &str| place.get(file).map(FileData::Path);
     let optional = |file: &str| if place.has(file) { get(file).map(Some) } else { Ok(None) };
@@ -143,6 +161,7 @@ fn collect(name: &str, place: &impl Place, chosen: Chosen) -> Result<ModelFiles>
             config: first.clone(),
             weights,
             tokenizer_config: tokenizer_config.filter(|_| tokenizer.is_some()),
+            chat_template: None,
             tokenizer: tokenizer.or(Some(first)),
             checkpoint: None,
         });
@@ -154,6 +173,7 @@ fn collect(name: &str, place: &impl Place, chosen: Chosen) -> Result<ModelFiles>
     let config = get(CONFIG)?;
     let tokenizer = optional(TOKENIZER)?;
     let tokenizer_config = optional(TOKENIZER_CONFIG)?;
+    let chat_template = optional(CHAT_TEMPLATE)?;
     let weights = match chosen {
         Chosen::Whole(file) => vec![get(&file)?],
         Chosen::Index(file) => {
@@ -177,7 +197,7 @@ fn collect(name: &str, place: &impl Place, chosen: Chosen) -> Result<ModelFiles>
         }
     };
     let (name, origin) = (name.to_string(), place.origin());
-    Ok(ModelFiles { name, origin, config, weights, tokenizer, tokenizer_config, checkpoint: None })
+    Ok(ModelFiles { name, origin, config, weights, tokenizer, tokenizer_config, chat_template, checkpoint: None })
 }
 
 /// The shards' file names, in order and each once, out of an index such as `model.safetensors.index.json`.

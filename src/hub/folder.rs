@@ -4,7 +4,7 @@ use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use super::checkpoints::pick_checkpoint;
-use super::files::{CONFIG, Place, TOKENIZER, WEIGHTS, pick, pick_file, pick_tokenizer};
+use super::files::{CONFIG, Place, TOKENIZER, WEIGHTS, add_tokenizer, pick, pick_file};
 use super::weights::is_weights;
 use super::{ModelFiles, Version};
 use crate::{Error, Result};
@@ -72,7 +72,7 @@ pub(super) fn pick_version(name: &str, path: &Path, version: &Version, all: bool
         None => pick(name, &place)?,
     };
     if files.tokenizer.is_none() && version.subfolder.is_some() {
-        (files.tokenizer, files.tokenizer_config) = pick_tokenizer(&Folder::read(path)?)?;
+        add_tokenizer(&mut files, &Folder::read(path)?)?;
     }
     Ok(files)
 }

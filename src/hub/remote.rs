@@ -7,7 +7,7 @@ use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::checkpoints::{Located, locate, pick_checkpoint};
-use super::files::{Place, pick, pick_tokenizer};
+use super::files::{Place, add_tokenizer, pick, pick_tokenizer};
 use super::folder::{Folder, pick_version};
 use super::{Checkpoint, FileData, HubSettings, ModelFiles, Version, bundled_list, registry, unknown};
 use crate::{Error, Result};
@@ -36,7 +36,24 @@ pub(super) fn find(name: &str, version: &Version, settings: &HubSettings) -> Res
         _ => wanted.download(settings)?,
     };
     files.checkpoint = files.checkpoint.or(wanted.checkpoint);
+    // Where that tokenizer can't be had either, the model still loads, and says whose tokenizer it lacks when asked.
+    if files.tokenizer.is_none()
+        && let Some(other) = tokenizer_name(&files)
+        && let Ok((tokenizer, config)) = find_tokenizer(&other, settings)
+    {
+        (files.tokenizer, files.tokenizer_config) = (Some(tokenizer), config);
+    }
     Ok(files)
+}
+
+/// The repository whose tokenizer a model uses, where config.json names one, as that of a toy model does. A name
+/// without an owner is GPT-2's, which is part of the program.
+fn tokenizer_name(files: &ModelFiles) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(&files.config.read().ok()?).ok()?;
+    json.get("tokenizer_name")?
+        .as_str()
+        .filter(|name| name.contains('/') && is_repository_name(name))
+        .map(str::to_string)
 }
 
 /// The tokenizer of a repository, in the cache or on the hub.
@@ -140,7 +157,7 @@ impl<'a> Wanted<'a> {
             None => pick(self.name, &place)?,
         };
         if files.tokenizer.is_none() && self.version.subfolder.is_some() {
-            (files.tokenizer, files.tokenizer_config) = pick_tokenizer(&top)?;
+            add_tokenizer(&mut files, &top)?;
         }
         Ok(files)
     }

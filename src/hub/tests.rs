@@ -502,3 +502,17 @@ fn a_tokenizer_comes_without_the_weights() {
     let error = resolve_tokenizer_with("me/model", &settings).unwrap_err().to_string();
     assert!(error.contains("no tokenizer.json in the hub's me/model"), "{error}");
 }
+
+#[test]
+fn a_toy_model_uses_the_tokenizer_that_its_config_names() {
+    let (settings, cache) = offline();
+    cache.add("models--NeelNanda--GELU_1L512W_C4_Code/snapshots/abc", &TOY[1..]);
+    let config = r#"{"tokenizer_name": "me/tokenizer"}"#;
+    cache.add("models--NeelNanda--GELU_1L512W_C4_Code/snapshots/abc", &[("config.json", config)]);
+    cache.add("models--NeelNanda--GELU_1L512W_C4_Code/refs", &[("main", "abc")]);
+    assert!(resolve_with("gelu-1l", None, &settings).unwrap().tokenizer.is_none());
+    cache.add("models--me--tokenizer/snapshots/def", &[("tokenizer.json", "tokens")]);
+    cache.add("models--me--tokenizer/refs", &[("main", "def")]);
+    let files = resolve_with("gelu-1l", None, &settings).unwrap();
+    assert_eq!(files.tokenizer.unwrap().read().unwrap().as_ref(), b"tokens");
+}

@@ -3,6 +3,7 @@
 use candle_core::{D, DType, Tensor};
 
 use crate::error::near_misses;
+use crate::weights::XieluWeights;
 use crate::{Error, Result};
 
 /// An activation function, by the names that Hugging Face's config.json files use.
@@ -31,9 +32,12 @@ pub enum Activation {
     Solu,
     /// x itself: `linear`.
     Linear,
+    /// A parabola for positive x, an exponential for negative x, with learned numbers: `xielu`. Those belong to each
+    /// layer ([`XieluWeights`]); by itself this is the function at its starting values, α = 0.8 on both sides and β = 0.5.
+    Xielu,
 }
 
-const NAMES: [(&str, Activation); 15] = [
+const NAMES: [(&str, Activation); 16] = [
     ("gelu", Activation::Gelu),
     ("gelu_python", Activation::Gelu),
     ("gelu_new", Activation::GeluNew),
@@ -49,6 +53,7 @@ const NAMES: [(&str, Activation); 15] = [
     ("sigmoid", Activation::Sigmoid),
     ("solu", Activation::Solu),
     ("linear", Activation::Linear),
+    ("xielu", Activation::Xielu),
 ];
 
 impl Activation {
@@ -85,8 +90,30 @@ impl Activation {
             // softmax, not softmax_last_dim: the latter has no gradient in candle.
             Self::Solu => (x * candle_nn::ops::softmax(x, D::Minus1)?)?,
             Self::Linear => x.clone(),
+            Self::Xielu => {
+                let number = |value: f64| Tensor::new(&[value], x.device())?.to_dtype(x.dtype());
+                // The starting values before softplus.
+                let before = |alpha: f64| number(alpha.exp_m1().ln());
+                let (alpha_p, alpha_n) = (before(0.8)?, before(0.8 - 0.5)?);
+                xielu(x, &XieluWeights { alpha_p, alpha_n, beta: number(0.5)?, eps: number(-1e-6)? })?
+            }
         })
     }
+}
+
+/// xIELU (Huang 2024, arXiv 2411.13010) with these numbers: αₚx² + βx for positive x, αₙ(eˣ - 1 - x) + βx for others,
+/// where αₚ and αₙ - β are the softplus of the stored numbers.
+pub(super) fn xielu(x: &Tensor, numbers: &XieluWeights) -> Result<Tensor> {
+    let softplus = |t: &Tensor| (t.exp()? + 1.0)?.log();
+    let one = |t: &Tensor| t.reshape(1)?.to_dtype(x.dtype());
+    let beta = one(&numbers.beta)?;
+    let alpha_p = softplus(&one(&numbers.alpha_p)?)?;
+    let alpha_n = (softplus(&one(&numbers.alpha_n)?)? + &beta)?;
+    let positive = x.sqr()?.broadcast_mul(&alpha_p)?;
+    // The exponential is of negative numbers only, so that it can't overflow.
+    let below = x.broadcast_minimum(&one(&numbers.eps)?)?;
+    let negative = ((below.exp()? - 1.0)? - x)?.broadcast_mul(&alpha_n)?;
+    Ok((x.gt(0.0)?.where_cond(&positive, &negative)? + x.broadcast_mul(&beta)?)?)
 }
 
 #[cfg(test)]
@@ -98,7 +125,7 @@ mod tests {
 
     /// Computed in Python with math.erf, math.tanh and math.exp.
     #[rustfmt::skip]
-    const EXPECTED: [(Activation, [f64; 9]); 9] = [
+    const EXPECTED: [(Activation, [f64; 9]); 10] = [
         (Activation::Gelu, [-5.91952587e-9, -0.00404969409, -0.158655254, -0.154268769, 0.0, 0.149676581, 0.841344746, 1.95449974, 4.99999857]),
         (Activation::GeluNew, [-8.43964898e-11, -0.00363739208, -0.158808009, -0.15428599, 0.0, 0.149675351, 0.841191991, 1.95459769, 4.99999977]),
         (Activation::QuickGelu, [-0.00022035355, -0.0180713097, -0.154204234, -0.149611563, 0.0, 0.15119965, 0.845795766, 1.93565862, 4.99899298]),
@@ -108,6 +135,7 @@ mod tests {
         (Activation::Tanh, [-0.999987712, -0.995054754, -0.761594156, -0.462117157, 0.0, 0.244918662, 0.761594156, 0.96402758, 0.999909204]),
         (Activation::Sigmoid, [0.00247262316, 0.0474258732, 0.268941421, 0.377540669, 0.5, 0.562176501, 0.731058579, 0.880797078, 0.993307149]),
         (Activation::Solu, [-9.19013961e-5, -0.000922944442, -0.00227322942, -0.00187396085, 0.0, 0.00198358757, 0.0167970197, 0.0913180669, 4.58543101]),
+        (Activation::Xielu, [1.001983, 0.139829655, -0.205696447, -0.164775472, -7.999996e-07, 0.175, 1.3, 4.2, 22.5]),
     ];
 
     #[test]

@@ -1,44 +1,50 @@
-//! Causal self-attention, with its hook points.
+//! Self-attention, with its hook points.
 
-use candle_core::{D, Tensor};
-use candle_nn::ops::{softmax, softmax_last_dim};
+use candle_core::Tensor;
 
+use super::attention_core::{AttentionCore, CoreHooks};
 use super::config::{ModelConfig, Positions};
 use super::kv_cache::LayerCache;
-use super::linear::{for_reading, linear, per_head};
-use super::mask::Masks;
-use super::rotary::RotaryRows;
-use crate::Result;
+use super::linear::{for_reading, per_head};
+use super::mask::Sees;
+use super::norm::Norm;
+use super::rotary::Rotary;
+use super::surroundings::Surroundings;
 use crate::hooks::{HookPoint, PointInfo, Tap};
-use crate::weights::AttentionWeights;
+use crate::weights::{AttentionWeights, NormWeights};
+use crate::{Error, Result};
 
 /// One layer's attention. Queries, keys and values may come from inputs of their own.
 #[derive(Clone, Debug)]
 pub(super) struct Attention {
     weights: AttentionWeights,
-    scale: f64,
-    window: Option<usize>,
-    rotary: bool,
+    clip: Option<f64>,
+    norms: Option<QkNorms>,
+    rotary: Option<Rotary>,
+    /// Why `hook_rot_q` can't fire, where it can't.
+    no_rotary: &'static str,
+    core: AttentionCore,
     hook_q: HookPoint,
     hook_k: HookPoint,
     hook_v: HookPoint,
     hook_rot_q: HookPoint,
     hook_rot_k: HookPoint,
-    hook_attn_scores: HookPoint,
-    hook_pattern: HookPoint,
-    hook_z: HookPoint,
-    hook_result: HookPoint,
 }
 
-/// What all layers of one run share.
-pub(super) struct Surroundings {
-    pub(super) masks: Masks,
-    pub(super) rotary: Option<RotaryRows>,
+/// The norms on queries and keys.
+#[derive(Clone, Debug)]
+struct QkNorms {
+    q: Norm,
+    k: Norm,
+    joint: bool,
+    after_rotary: bool,
 }
 
 impl Attention {
-    pub(super) fn new(layer: usize, weights: AttentionWeights, cfg: &ModelConfig) -> Result<Self> {
-        let point = |name: &str| HookPoint::new(format!("blocks.{layer}.attn.hook_{name}"));
+    /// The attention called `name`, as in `blocks.0.attn`.
+    pub(super) fn new(name: &str, layer: usize, weights: AttentionWeights, cfg: &ModelConfig) -> Result<Self> {
+        let point = |tail: &str| HookPoint::new(format!("{name}.hook_{tail}"));
+        let layer_cfg = cfg.layers.get(layer).ok_or_else(|| Error::msg(format!("no settings for layer {layer}")))?;
         let weights = AttentionWeights {
             w_q: for_reading(&weights.w_q)?,
             w_k: for_reading(&weights.w_k)?,
@@ -46,39 +52,61 @@ impl Attention {
             w_o: weights.w_o.contiguous()?,
             ..weights
         };
+        let sees = match (cfg.bidirectional, layer_cfg.window) {
+            (false, window) => Sees::Past { window },
+            (true, Some(window)) => Sees::Around { window },
+            (true, None) => Sees::All,
+        };
         Ok(Self {
+            clip: cfg.clip_qkv,
+            norms: QkNorms::new(name, &weights, cfg)?,
+            rotary: layer_cfg.rotary.clone(),
+            no_rotary: match cfg.positions {
+                Positions::Rotary => "this layer does not rotate its queries and keys",
+                _ => "the model's positions are not rotary",
+            },
+            core: AttentionCore {
+                scale: cfg.attn_scale_of(layer),
+                soft_cap: cfg.attn_scores_soft_cap,
+                sees,
+                sinks: weights.sinks.clone(),
+                w_o: weights.w_o.clone(),
+                b_o: weights.b_o.clone(),
+                hooks: CoreHooks::new(name),
+            },
             weights,
-            scale: cfg.attn_scale_of(layer),
-            window: cfg.windows[layer],
-            rotary: matches!(cfg.positions, Positions::Rotary(_)),
             hook_q: point("q"),
             hook_k: point("k"),
             hook_v: point("v"),
             hook_rot_q: point("rot_q"),
             hook_rot_k: point("rot_k"),
-            hook_attn_scores: point("attn_scores"),
-            hook_pattern: point("pattern"),
-            hook_z: point("z"),
-            hook_result: point("result"),
         })
     }
 
     pub(super) fn hook_points(&self) -> Vec<PointInfo> {
         let rotary = |point: &HookPoint, shape| match self.rotary {
-            true => PointInfo::always(point, shape),
-            false => PointInfo::never(point.shared_name(), "the model's positions are not rotary"),
+            Some(_) => PointInfo::always(point, shape),
+            None => PointInfo::never(point.shared_name(), self.no_rotary),
         };
-        vec![
+        let mut points = vec![
             PointInfo::always(&self.hook_q, "[batch, pos, head, d_head]"),
             PointInfo::always(&self.hook_k, "[batch, pos, kv_head, d_head]"),
             PointInfo::always(&self.hook_v, "[batch, pos, kv_head, d_head]"),
+        ];
+        let rotated = [
             rotary(&self.hook_rot_q, "[batch, pos, head, d_head]"),
             rotary(&self.hook_rot_k, "[batch, pos, kv_head, d_head]"),
-            PointInfo::always(&self.hook_attn_scores, "[batch, head, query, key]"),
-            PointInfo::always(&self.hook_pattern, "[batch, head, query, key]"),
-            PointInfo::always(&self.hook_z, "[batch, pos, head, d_head]"),
-            PointInfo::on_request(&self.hook_result, "[batch, pos, head, d_model]"),
-        ]
+        ];
+        let norms = self.norms.iter().flat_map(|norms| [norms.q.hook_points(), norms.k.hook_points()].concat());
+        if self.norms.as_ref().is_some_and(|norms| norms.after_rotary) {
+            points.extend(rotated);
+            points.extend(norms);
+        } else {
+            points.extend(norms);
+            points.extend(rotated);
+        }
+        points.extend(self.core.hooks.points());
+        points
     }
 
     /// From normalised inputs, `[batch, pos, d_model]` or with a head axis before the last, to `[batch, pos, d_model]`.
@@ -90,71 +118,83 @@ impl Attention {
         tap: &mut Tap,
     ) -> Result<Tensor> {
         let w = &self.weights;
-        let mut q = tap.pass(&self.hook_q, per_head(q_in, &w.w_q, w.b_q.as_ref())?)?;
-        let mut k = tap.pass(&self.hook_k, per_head(k_in, &w.w_k, w.b_k.as_ref())?)?;
-        let v = tap.pass(&self.hook_v, per_head(v_in, &w.w_v, w.b_v.as_ref())?)?;
-        if let Some(rotary) = &around.rotary {
-            q = tap.pass(&self.hook_rot_q, rotary.apply(&q)?)?;
-            k = tap.pass(&self.hook_rot_k, rotary.apply(&k)?)?;
-        }
-        let (k, v) = match past {
-            Some(past) => past.append(&k, &v)?,
-            None => (k, v),
+        let mut q = self.clipped(tap.pass(&self.hook_q, per_head(q_in, &w.w_q, w.b_q.as_ref())?)?)?;
+        let mut k = self.clipped(tap.pass(&self.hook_k, per_head(k_in, &w.w_k, w.b_k.as_ref())?)?)?;
+        let v = self.clipped(tap.pass(&self.hook_v, per_head(v_in, &w.w_v, w.b_v.as_ref())?)?)?;
+        let (before, after) = match &self.norms {
+            Some(norms) if norms.after_rotary => (None, Some(norms)),
+            norms => (norms.as_ref(), None),
         };
-
-        let (batch, queries, heads, d_head) = q.dims4()?;
-        let groups = k.dim(2)?;
-        let keys = k.dim(1)?;
-        // Query heads that share a key head stand together, so their queries are one taller matrix.
-        let shared = (batch, groups, heads / groups * queries, d_head);
-        let q = q.transpose(1, 2)?.contiguous()?.reshape(shared)?;
-        let k_t = k.permute((0, 2, 3, 1))?.contiguous()?;
-        let scores = (q.matmul(&k_t)? / self.scale)?.reshape((batch, heads, queries, keys))?;
-        let scores = scores.broadcast_add(&around.masks.causal(self.window)?)?;
-        let scores = tap.pass(&self.hook_attn_scores, scores)?;
-        let pattern = tap.pass(&self.hook_pattern, attention_pattern(&scores, around.masks.may_be_empty())?)?;
-
-        let by_group = pattern.contiguous()?.reshape((batch, groups, heads / groups * queries, keys))?;
-        let v = v.transpose(1, 2)?.contiguous()?;
-        let z = by_group.matmul(&v)?.reshape((batch, heads, queries, d_head))?.transpose(1, 2)?.contiguous()?;
-        let z = tap.pass(&self.hook_z, z)?;
-        self.output(&z, tap)
-    }
-
-    /// z `[batch, pos, head, d_head]` through W_O; head by head if `hook_result` was asked for.
-    fn output(&self, z: &Tensor, tap: &mut Tap) -> Result<Tensor> {
-        let (_, _, heads, d_head) = z.dims4()?;
-        let w_o = &self.weights.w_o;
-        if tap.wants(&self.hook_result) {
-            let result = tap.pass(&self.hook_result, self.head_results(z)?)?;
-            let out = result.sum(2)?;
-            return match &self.weights.b_o {
-                Some(b_o) => Ok(out.broadcast_add(b_o)?),
-                None => Ok(out),
-            };
+        if let Some(norms) = before {
+            (q, k) = norms.forward(&q, &k, tap)?;
         }
-        let d_model = w_o.dim(2)?;
-        linear(&z.flatten_from(2)?, &w_o.reshape((heads * d_head, d_model))?, self.weights.b_o.as_ref())
+        if let Some(rotary) = &self.rotary {
+            let rotation = around.rotation(rotary)?;
+            q = tap.pass(&self.hook_rot_q, rotation.apply(&q)?)?;
+            k = tap.pass(&self.hook_rot_k, rotation.apply(&k)?)?;
+        }
+        if let Some(norms) = after {
+            (q, k) = norms.forward(&q, &k, tap)?;
+        }
+        self.core.forward(&q, (k, v), around.bias.as_ref(), &mut around.masks, past, tap)
     }
 
     /// What each head writes: z `[batch, pos, head, d_head]` to `[batch, pos, head, d_model]`, without b_O.
     pub(super) fn head_results(&self, z: &Tensor) -> Result<Tensor> {
-        Ok(z.transpose(1, 2)?.contiguous()?.broadcast_matmul(&self.weights.w_o)?.transpose(1, 2)?.contiguous()?)
+        self.core.head_results(z)
     }
 
     pub(super) fn weights(&self) -> &AttentionWeights {
         &self.weights
     }
+
+    fn clipped(&self, x: Tensor) -> Result<Tensor> {
+        match self.clip {
+            Some(limit) => Ok(x.clamp(-limit, limit)?),
+            None => Ok(x),
+        }
+    }
 }
 
-/// Softmax over the keys. A query that may look at no key (padding on the left) gets zeros.
-fn attention_pattern(scores: &Tensor, may_be_empty: bool) -> Result<Tensor> {
-    // The fused softmax has no backward.
-    let pattern =
-        if scores.track_op() { softmax(scores, D::Minus1)? } else { softmax_last_dim(&scores.contiguous()?)? };
-    if !may_be_empty {
-        return Ok(pattern);
+impl QkNorms {
+    fn new(name: &str, weights: &AttentionWeights, cfg: &ModelConfig) -> Result<Option<Self>> {
+        let (Some(settings), Some(q), Some(k)) = (cfg.qk_norm, &weights.q_norm, &weights.k_norm) else {
+            return match (cfg.qk_norm, &weights.q_norm, &weights.k_norm) {
+                (None, None, None) => Ok(None),
+                _ => Err(Error::msg(format!(
+                    "{name}: a norm on queries and keys needs its settings (qk_norm) and its weights (q_norm, k_norm)"
+                ))),
+            };
+        };
+        // Weights of each head's own, [heads, d_head], stand beside [batch, head, pos, d_head].
+        let beside =
+            |w: &Option<Tensor>| w.as_ref().map(|w| if w.rank() == 2 { w.unsqueeze(1) } else { Ok(w.clone()) });
+        let norm = |which: &str, weights: &NormWeights| -> Result<Norm> {
+            let weights = NormWeights { w: beside(&weights.w).transpose()?, b: beside(&weights.b).transpose()? };
+            let norm = Norm::new(&format!("{name}.{which}"), weights, settings.normalization, cfg.eps);
+            Ok(if settings.joint {
+                norm.of_shapes("[batch, pos, 1]", "[batch, pos, head * d_head]")
+            } else {
+                norm.of_shapes("[batch, head, pos, 1]", "[batch, head, pos, d_head]")
+            })
+        };
+        Ok(Some(Self {
+            q: norm("q_norm", q)?,
+            k: norm("k_norm", k)?,
+            joint: settings.joint,
+            after_rotary: settings.after_rotary,
+        }))
     }
-    let seen = scores.max_keepdim(D::Minus1)?.gt(f64::NEG_INFINITY)?.broadcast_as(pattern.shape())?;
-    Ok(seen.where_cond(&pattern, &pattern.zeros_like()?)?)
+
+    /// q and k, `[batch, pos, head, d_head]` each, normalised.
+    fn forward(&self, q: &Tensor, k: &Tensor, tap: &mut Tap) -> Result<(Tensor, Tensor)> {
+        let mut apply = |norm: &Norm, x: &Tensor| -> Result<Tensor> {
+            if self.joint {
+                Ok(norm.forward(&x.flatten_from(2)?, tap)?.reshape(x.shape())?)
+            } else {
+                Ok(norm.forward(&x.transpose(1, 2)?.contiguous()?, tap)?.transpose(1, 2)?)
+            }
+        };
+        Ok((apply(&self.q, q)?, apply(&self.k, k)?))
+    }
 }

@@ -217,10 +217,15 @@ impl HookedTransformer {
     /// ```
     pub fn generate(&self, input: impl Into<Input>, options: &GenerateOptions) -> Result<Generation> {
         let sampling = options.sampling()?;
-        let prompt = self.prompt(input.into(), options.prepend_bos)?;
+        if self.cfg().bidirectional {
+            return Err(Error::msg(
+                "this model is an encoder: it sees a text from both sides and can't continue it; look at its logits at a masked token",
+            ));
+        }
+        let (read, prompt) = self.read_and_prompt(input.into(), options.prepend_bos)?;
         let (batch, pos) = prompt.shape();
         let n_ctx = self.cfg().n_ctx;
-        if pos + options.max_new_tokens > n_ctx + 1 {
+        if pos + options.max_new_tokens > n_ctx + 1 && self.inner.relative_bias.is_none() {
             return Err(Error::msg(format!(
                 "a prompt of {pos} tokens and {} new ones are more than the model's context of {n_ctx}; ask for fewer new tokens or shorten the prompt",
                 options.max_new_tokens
@@ -236,7 +241,13 @@ impl HookedTransformer {
         let mut ended = vec![false; batch];
         let mut next = prompt.clone();
         for _ in 0..options.max_new_tokens {
-            let run = self.run_with_past(&Input::Tokens(next.clone()), &run_options, past.as_mut())?;
+            let decoder = Input::Tokens(next.clone());
+            // With a key-value cache the encoder reads its text once.
+            let input = match &read {
+                Some(read) if past.as_ref().is_none_or(KvCache::is_empty) => Input::from((read.clone(), decoder)),
+                _ => decoder,
+            };
+            let run = self.run_with_past(&input, &run_options, past.as_mut())?;
             let logits = run.logits.ok_or_else(|| Error::msg("the run gave no logits"))?;
             let last = logits.narrow(1, logits.dim(1)? - 1, 1)?.squeeze(1)?.to_dtype(DType::F32)?;
             let mut column = Vec::with_capacity(batch);
@@ -260,6 +271,24 @@ impl HookedTransformer {
             };
         }
         Ok(Generation { prompts: real_ids(&prompt), added, tokenizer: self.tokenizer().ok().cloned() })
+    }
+
+    /// What the encoder reads, where there is one, and what is to be continued: of an encoder-decoder, what its decoder has
+    /// so far, or the start token.
+    fn read_and_prompt(&self, input: Input, prepend_bos: Option<bool>) -> Result<(Option<Tokens>, Tokens)> {
+        if !self.has_encoder() {
+            return Ok((None, self.prompt(input, prepend_bos)?));
+        }
+        let options = prepend_bos.map_or_else(RunOptions::new, |prepend| RunOptions::new().prepend_bos(prepend));
+        let pair = self.pair(&input, &options, None)?;
+        let prompt = pair.decoder.tokens(self, None)?.ok_or_else(|| {
+            Error::msg("the decoder continues a text or token ids; a residual stream can't be continued")
+        })?;
+        let ended_by_padding = |mask: &Vec<bool>| mask.last() == Some(&false);
+        if prompt.mask().is_some_and(|mask| mask.iter().any(ended_by_padding)) {
+            return Err(Error::msg("the decoder's inputs are of unequal length; give inputs of one length, or none"));
+        }
+        Ok((pair.encoder, prompt))
     }
 
     /// The prompts as tokens, padded on the left so that all of them end at the same column.

@@ -15,6 +15,15 @@ pub enum Input {
     Tokens(Tokens),
     /// A tensor: integers `[pos]` or `[batch, pos]` are token ids, floats `[batch, pos, d_model]` are a residual stream.
     Tensor(Tensor),
+    /// For an encoder-decoder: what the encoder reads, and what the decoder has so far. Made from a pair:
+    /// `model.forward(("translate English to German: The house.", "Das"))`. A text for the decoder gets the model's start
+    /// token in front; token ids are taken as they are, and so must begin with it.
+    EncoderDecoder {
+        /// What the encoder reads.
+        encoder: Box<Input>,
+        /// What the decoder has so far.
+        decoder: Box<Input>,
+    },
 }
 
 impl Input {
@@ -26,6 +35,11 @@ impl Input {
                 model.tokenizer()?.to_tokens_with(text.clone(), &options)?
             }
             Self::Tokens(tokens) => tokens.clone(),
+            Self::EncoderDecoder { .. } => {
+                return Err(Error::msg(
+                    "a pair of inputs stands where one was expected: (encoder input, decoder input)",
+                ));
+            }
             Self::Tensor(tensor) if tensor.dtype().is_float() => return Ok(None),
             Self::Tensor(tensor) => {
                 let tensor = match tensor.rank() {
@@ -55,6 +69,12 @@ impl Input {
 impl From<&Input> for Input {
     fn from(input: &Input) -> Self {
         input.clone()
+    }
+}
+
+impl<E: Into<Input>, D: Into<Input>> From<(E, D)> for Input {
+    fn from((encoder, decoder): (E, D)) -> Self {
+        Self::EncoderDecoder { encoder: Box::new(encoder.into()), decoder: Box::new(decoder.into()) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::encoder::Encoding;
 use crate::{Error, Result};
 
 /// Keys (after rotary positions) and values of every layer, and which of their positions are padding.
@@ -10,18 +11,22 @@ pub struct KvCache {
     pub(super) layers: Vec<LayerCache>,
     /// Per row, whether each position is a real token; none as long as all are.
     pub(super) real: Option<Vec<Vec<bool>>>,
+    /// What an encoder-decoder's encoder made of its text, which later steps look at too.
+    pub(super) encoded: Option<Encoding>,
 }
 
 /// One layer's keys and values, `[batch, pos, kv_head, d_head]` each.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LayerCache {
     keys_values: Option<(Tensor, Tensor)>,
+    /// Keys and values of the cross-attention, which stay as they are.
+    pub(super) cross: Option<(Tensor, Tensor)>,
 }
 
 impl KvCache {
     /// An empty cache for a model of `n_layers` layers.
     pub fn new(n_layers: usize) -> Self {
-        Self { layers: vec![LayerCache::default(); n_layers], real: None }
+        Self { layers: vec![LayerCache::default(); n_layers], real: None, encoded: None }
     }
 
     /// How many positions it holds.

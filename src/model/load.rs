@@ -151,7 +151,7 @@ impl HookedTransformer {
             cfg.default_prepend_bos = prepend_bos;
         }
         let source = WeightSource::open(&files.weights, &files.origin, options.dtype, &options.device)?;
-        let weights = options.processing.apply((family.weights)(&cfg, source)?, &cfg)?;
+        let weights = options.processing.apply((family.weights)(&cfg, &source)?, &cfg)?;
         let tokenizer = tokenizer(files, &cfg);
         let model = Self::from_weights(cfg, weights)?;
         match tokenizer {
@@ -171,11 +171,25 @@ fn config(files: &ModelFiles) -> Result<Vec<u8>> {
     Ok(files.config.read()?.into_owned())
 }
 
-/// The files' tokenizer, or GPT-2's own where a GPT-2 came without one.
+/// The files' tokenizer, or GPT-2's own where the model is a GPT-2, or asks for that tokenizer, and came without one.
 fn tokenizer(files: &ModelFiles, cfg: &ModelConfig) -> Result<Tokenizer> {
     match &files.tokenizer {
-        Some(tokenizer) => Tokenizer::from_files(tokenizer, files.tokenizer_config.clone()),
+        Some(tokenizer) => {
+            let tokenizer = Tokenizer::from_files(tokenizer, files.tokenizer_config.clone())?;
+            Ok(match &files.chat_template {
+                Some(template) => tokenizer.with_chat_template(template.read_text()?),
+                None => tokenizer,
+            })
+        }
         None if cfg.model_type == "gpt2" && cfg.d_vocab == 50257 => Tokenizer::gpt2(),
+        None if cfg.tokenizer_name.as_deref() == Some("gpt2") => Tokenizer::gpt2(),
+        None if cfg.tokenizer_name.is_some() => Err(Error::NoTokenizer {
+            why: format!(
+                "there is no tokenizer.json in {}; the model uses that of {}",
+                files.origin,
+                cfg.tokenizer_name.as_deref().unwrap_or_default()
+            ),
+        }),
         None => Err(Error::NoTokenizer { why: format!("there is no tokenizer.json in {}", files.origin) }),
     }
 }

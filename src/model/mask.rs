@@ -12,7 +12,18 @@ pub(super) struct Masks {
     real: Option<Vec<Vec<bool>>>,
     device: Device,
     dtype: DType,
-    made: Vec<(Option<usize>, Tensor)>,
+    made: Vec<(Sees, Option<Tensor>)>,
+}
+
+/// What a layer's queries may look at, as far as it is real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sees {
+    /// Every key.
+    All,
+    /// Keys up to the query's own position; within a window, only the last ones (the query's own included).
+    Past { window: Option<usize> },
+    /// Keys on both sides, as far as a window reaches.
+    Around { window: usize },
 }
 
 impl Masks {
@@ -32,17 +43,37 @@ impl Masks {
         self.real.is_some()
     }
 
-    /// The causal mask with this window, `[1 or batch, 1, query, key]`; made once for all layers that share it.
-    pub(super) fn causal(&mut self, window: Option<usize>) -> Result<Tensor> {
-        // A window that reaches back to the first key hides nothing.
-        let window = window.filter(|w| *w < self.keys);
-        if let Some((_, mask)) = self.made.iter().find(|(made, _)| *made == window) {
+    /// The mask `[1 or batch, 1, query, key]`, made once for all layers that share it; none if it hides nothing.
+    pub(super) fn get(&mut self, sees: Sees) -> Result<Option<Tensor>> {
+        let sees = match sees {
+            // A window that reaches back to the first key hides nothing.
+            Sees::Past { window } => Sees::Past { window: window.filter(|w| *w < self.keys) },
+            Sees::Around { window } if window >= self.keys => Sees::All,
+            other => other,
+        };
+        if let Some((_, mask)) = self.made.iter().find(|(made, _)| *made == sees) {
             return Ok(mask.clone());
         }
-        let offset = self.keys - self.queries;
+        let mask = if sees == Sees::All && self.real.is_none() { None } else { Some(self.make(sees)?) };
+        self.made.push((sees, mask.clone()));
+        Ok(mask)
+    }
+
+    /// How many keys there are.
+    pub(super) fn keys(&self) -> usize {
+        self.keys
+    }
+
+    fn make(&self, sees: Sees) -> Result<Tensor> {
+        // An encoder may have fewer keys than there are queries; all of them see all keys then.
+        let offset = self.keys.saturating_sub(self.queries);
         let visible = |query: usize, key: usize| {
             let query = query + offset;
-            key <= query && window.is_none_or(|w| query - key < w)
+            match sees {
+                Sees::All => true,
+                Sees::Past { window } => key <= query && window.is_none_or(|w| query - key < w),
+                Sees::Around { window } => query.abs_diff(key) < window,
+            }
         };
         let batch = self.real.as_ref().map_or(1, Vec::len);
         let mut mask = Vec::with_capacity(batch * self.queries * self.keys);
@@ -53,8 +84,6 @@ impl Masks {
                 mask.extend((0..self.keys).map(value));
             }
         }
-        let mask = Tensor::from_vec(mask, (batch, 1, self.queries, self.keys), &self.device)?.to_dtype(self.dtype)?;
-        self.made.push((window, mask.clone()));
-        Ok(mask)
+        Ok(Tensor::from_vec(mask, (batch, 1, self.queries, self.keys), &self.device)?.to_dtype(self.dtype)?)
     }
 }

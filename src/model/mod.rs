@@ -1,10 +1,16 @@
 //! The instrumented forward pass, put together from parts that a [`ModelConfig`] selects.
 
 mod activations;
+mod alibi;
 mod attention;
+mod attention_core;
 mod block;
+mod chat;
 mod config;
+mod cross_attention;
+mod encoder;
 mod generate;
+mod head;
 mod input;
 mod kv_cache;
 mod linear;
@@ -13,9 +19,14 @@ mod loss;
 mod mask;
 mod mlp;
 mod norm;
+mod pair;
 mod parameters;
+mod relative_bias;
 mod rotary;
 mod run;
+mod sinusoid;
+mod staged;
+mod surroundings;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,16 +38,19 @@ use crate::tokens::{Occurrence, Text, TokenInput, TokenOptions, TokenRef, Tokeni
 use crate::weights::Weights;
 use crate::{Error, Result};
 use block::Block;
+use encoder::Encoder;
+use head::Head;
 use norm::Norm;
-use rotary::RotaryTable;
+use relative_bias::RelativeBias;
 
 pub use activations::Activation;
-pub use config::{ModelConfig, Normalization, Positions, RopeScaling, Rotary};
+pub use config::{AlibiStyle, LayerConfig, ModelConfig, Normalization, Positions, QkNorm, Sizes};
 pub use generate::{GenerateOptions, Generation};
 pub use input::Input;
 pub use kv_cache::KvCache;
 pub use load::LoadOptions;
 pub use loss::{log_probs_of_next, next_token_loss};
+pub use rotary::{RopeScaling, Rotary};
 pub use run::{Logits, RunOptions, RunOutput};
 
 /// A transformer whose every activation can be read and changed.
@@ -61,13 +75,20 @@ struct Inner {
     cfg: ModelConfig,
     w_e: Tensor,
     w_pos: Option<Tensor>,
+    embed_ln: Option<Norm>,
+    project_in: Option<Tensor>,
     blocks: Vec<Block>,
-    ln_final: Norm,
+    ln_final: Option<Norm>,
+    project_out: Option<Tensor>,
     w_u: Tensor,
     b_u: Option<Tensor>,
-    rotary: Option<RotaryTable>,
+    w_token_type: Option<Tensor>,
+    relative_bias: Option<RelativeBias>,
+    head: Option<Head>,
+    encoder: Option<Encoder>,
     hook_embed: HookPoint,
     hook_pos_embed: HookPoint,
+    hook_token_type_embed: HookPoint,
     hook_unembed_in: HookPoint,
     hook_unembed_out: HookPoint,
     tokenizer: Option<Tokenizer>,
@@ -81,32 +102,66 @@ impl HookedTransformer {
     ///
     /// The weights may be candle variables; gradients then flow to them.
     pub fn from_weights(cfg: ModelConfig, weights: Weights) -> Result<Self> {
-        if weights.blocks.len() != cfg.n_layers || cfg.windows.len() != cfg.n_layers {
+        if weights.blocks.len() != cfg.n_layers || cfg.layers.len() != cfg.n_layers {
             return Err(Error::msg(format!(
-                "the configuration has {} layers and {} attention windows, and the weights have {} blocks",
+                "the configuration has {} layers and settings for {}, and the weights have {} blocks",
                 cfg.n_layers,
-                cfg.windows.len(),
+                cfg.layers.len(),
                 weights.blocks.len()
             )));
         }
-        let device = weights.w_e.device().clone();
-        let rotary = match &cfg.positions {
-            Positions::Rotary(rotary) => Some(RotaryTable::new(rotary, cfg.n_ctx, &device)?),
-            Positions::Learned => None,
+        // Folding leaves every norm without weights; a model whose norms never had any counts as folded too.
+        let norms = weights.blocks.iter().flat_map(|block| [&block.ln1, &block.ln2]).chain([&weights.ln_final]);
+        let norms_folded = norms.flatten().all(|norm| norm.w.is_none() && norm.b.is_none());
+        let norm = |name: &str, weights: Option<_>| {
+            weights.map(|weights| Norm::new(name, weights, cfg.normalization, cfg.eps))
         };
-        let norms_folded = weights.ln_final.w.is_none();
+        let encoder = match (&cfg.encoder, weights.encoder) {
+            (Some(cfg), Some(weights)) => Some(Encoder::new((**cfg).clone(), *weights)?),
+            (None, None) => None,
+            _ => return Err(Error::msg("an encoder needs both its configuration and its weights")),
+        };
+        // TransformerLens' names say which stack they are of only where there are two.
+        let (stack, embedding) = if encoder.is_some() { ("decoder_", "hook_decoder_") } else { ("", "hook_") };
         let blocks = weights.blocks.into_iter().enumerate();
-        let blocks = blocks.map(|(layer, block)| Block::new(layer, block, &cfg)).collect::<Result<Vec<_>>>()?;
+        let blocks = blocks.map(|(layer, block)| Block::new(&format!("{stack}blocks.{layer}"), layer, block, &cfg));
+        let hook_pos_embed = format!("{embedding}pos_embed");
         let mut inner = Inner {
+            w_pos: match cfg.positions {
+                Positions::Sinusoidal => Some(sinusoid::table(cfg.n_ctx, cfg.d_model, &weights.w_e)?),
+                _ => weights.w_pos,
+            },
             w_e: weights.w_e,
-            w_pos: weights.w_pos,
-            blocks,
-            ln_final: Norm::new("ln_final", weights.ln_final, &cfg),
+            embed_ln: norm(&format!("{stack}embed_ln"), weights.embed_ln),
+            project_in: weights.project_in,
+            blocks: blocks.collect::<Result<_>>()?,
+            ln_final: weights.ln_final.map(|weights| {
+                Norm::new(
+                    &format!("{stack}ln_final"),
+                    weights,
+                    cfg.final_normalization.unwrap_or(cfg.normalization),
+                    cfg.eps,
+                )
+            }),
+            project_out: weights.project_out,
             w_u: weights.w_u,
             b_u: weights.b_u,
-            rotary,
-            hook_embed: HookPoint::new("hook_embed"),
-            hook_pos_embed: HookPoint::new("hook_pos_embed"),
+            w_token_type: weights.w_token_type,
+            relative_bias: match (&cfg.positions, weights.relative_bias) {
+                (Positions::RelativeBias { max_distance, .. }, Some(table)) => {
+                    Some(RelativeBias::new(&hook_pos_embed, table, *max_distance, cfg.bidirectional))
+                }
+                _ => None,
+            },
+            head: match (cfg.head_act_fn, weights.head) {
+                (Some(act_fn), Some(weights)) => Some(Head::new(weights, act_fn)),
+                (None, None) => None,
+                _ => return Err(Error::msg("a head needs both its activation function and its weights")),
+            },
+            encoder,
+            hook_embed: HookPoint::new(format!("{embedding}embed")),
+            hook_pos_embed: HookPoint::new(hook_pos_embed),
+            hook_token_type_embed: HookPoint::new("hook_token_type_embed"),
             hook_unembed_in: HookPoint::new("unembed.hook_in"),
             hook_unembed_out: HookPoint::new("unembed.hook_out"),
             tokenizer: None,
@@ -122,7 +177,11 @@ impl HookedTransformer {
     /// The same model with this tokenizer.
     pub fn with_tokenizer(self, tokenizer: Tokenizer) -> Self {
         let mut inner = Arc::unwrap_or_clone(self.inner);
-        inner.tokenizer = Some(tokenizer.with_default_prepend_bos(inner.cfg.default_prepend_bos));
+        inner.tokenizer = Some(
+            tokenizer
+                .with_default_prepend_bos(inner.cfg.default_prepend_bos)
+                .with_own_template(inner.cfg.tokenizer_template),
+        );
         Self { inner: Arc::new(inner) }
     }
 
@@ -204,17 +263,37 @@ impl HookedTransformer {
 }
 
 impl Inner {
+    /// Whether the embedding is whole only behind its norm, as in Bloom and BERT; `hook_embed` then lies there, as in
+    /// TransformerLens.
+    fn embeds_with_norm(&self) -> bool {
+        // One without weights (nanochat) is a step by itself.
+        self.embed_ln.as_ref().is_some_and(|norm| norm.weights().w.is_some())
+    }
+
     fn list_points(&self) -> Vec<PointInfo> {
         let stream = "[batch, pos, d_model]";
-        let mut points = vec![
-            PointInfo::always(&self.hook_embed, stream),
-            match self.w_pos {
-                Some(_) => PointInfo::always(&self.hook_pos_embed, stream),
-                None => PointInfo::never("hook_pos_embed", "the model's positions are rotary, not learned vectors"),
-            },
-        ];
+        let norm = |norm: &Option<Norm>| norm.as_ref().map(Norm::hook_points).unwrap_or_default();
+        let mut points = self.encoder.as_ref().map(Encoder::hook_points).unwrap_or_default();
+        let embed = PointInfo::always(&self.hook_embed, stream);
+        let pos_embed = match (&self.relative_bias, &self.w_pos) {
+            (Some(bias), _) => bias.hook_point(),
+            (None, Some(_)) => PointInfo::always(&self.hook_pos_embed, stream),
+            (None, None) => {
+                let why = "the model adds no vectors for positions to the embedding";
+                PointInfo::never(self.hook_pos_embed.shared_name(), why)
+            }
+        };
+        if self.embeds_with_norm() {
+            points.push(pos_embed);
+            points.extend(self.w_token_type.iter().map(|_| PointInfo::always(&self.hook_token_type_embed, stream)));
+            points.extend(norm(&self.embed_ln));
+            points.push(embed);
+        } else {
+            points.extend([embed, pos_embed]);
+            points.extend(norm(&self.embed_ln));
+        }
         points.extend(self.blocks.iter().flat_map(Block::hook_points));
-        points.extend(self.ln_final.hook_points());
+        points.extend(norm(&self.ln_final));
         points.push(PointInfo::on_request(&self.hook_unembed_in, stream));
         points.push(PointInfo::on_request(&self.hook_unembed_out, "[batch, pos, d_vocab]"));
         points

@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Tensor};
 
-use super::config::{ModelConfig, Normalization};
+use super::config::Normalization;
 use crate::Result;
 use crate::hooks::{HookPoint, PointInfo, Tap};
 use crate::weights::NormWeights;
@@ -13,35 +13,47 @@ pub(super) struct Norm {
     kind: Normalization,
     eps: f64,
     weights: NormWeights,
+    shapes: [&'static str; 2],
     hook_scale: HookPoint,
     hook_normalized: HookPoint,
 }
 
 impl Norm {
-    pub(super) fn new(name: &str, weights: NormWeights, cfg: &ModelConfig) -> Self {
+    pub(super) fn new(name: &str, weights: NormWeights, kind: Normalization, eps: f64) -> Self {
         Self {
-            kind: cfg.normalization,
-            eps: cfg.eps,
+            kind,
+            eps,
             weights,
+            shapes: ["[batch, pos, 1]", "[batch, pos, d_model]"],
             hook_scale: HookPoint::new(format!("{name}.hook_scale")),
             hook_normalized: HookPoint::new(format!("{name}.hook_normalized")),
         }
     }
 
+    /// The same norm on activations of other shapes: that of its scale and that of what it normalises.
+    pub(super) fn of_shapes(self, scale: &'static str, normalized: &'static str) -> Self {
+        Self { shapes: [scale, normalized], ..self }
+    }
+
     pub(super) fn hook_points(&self) -> Vec<PointInfo> {
+        if self.kind == Normalization::None {
+            let why = "the model has no norms";
+            return [&self.hook_scale, &self.hook_normalized].map(|p| PointInfo::never(p.shared_name(), why)).into();
+        }
         vec![
-            PointInfo::always(&self.hook_scale, "[batch, pos, 1]"),
-            PointInfo::always(&self.hook_normalized, "[batch, pos, d_model]"),
+            PointInfo::always(&self.hook_scale, self.shapes[0]),
+            PointInfo::always(&self.hook_normalized, self.shapes[1]),
         ]
     }
 
-    /// `[.., d_model]` to the same shape. Computed in float32 when the model's type is shorter.
+    /// Over the last axis of x. Computed in float32 when the model's type is shorter.
     pub(super) fn forward(&self, x: &Tensor, tap: &mut Tap) -> Result<Tensor> {
         let dtype = x.dtype();
         let x = x.to_dtype(if dtype == DType::F64 { dtype } else { DType::F32 })?;
         let x = match self.kind {
             Normalization::LayerNorm => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
             Normalization::Rms => x,
+            Normalization::None => return Ok(x.to_dtype(dtype)?),
         };
         let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?;
         let scale = tap.pass(&self.hook_scale, scale)?;

@@ -2,28 +2,33 @@
 
 use candle_core::Tensor;
 
-use super::HookedTransformer;
 use super::block::Block;
+use super::norm::Norm;
+use super::{HookedTransformer, Positions};
 use crate::analysis::FactoredMatrix;
-use crate::weights::{BlockWeights, Weights};
+use crate::weights::Weights;
 use crate::{Error, Result};
 
 impl HookedTransformer {
     /// All weights, as the model uses them.
     pub fn weights(&self) -> Weights {
-        let block = |block: &Block| BlockWeights {
-            ln1: block.ln1.weights().clone(),
-            attn: block.attn.weights().clone(),
-            ln2: block.ln2.weights().clone(),
-            mlp: block.mlp.weights().clone(),
-        };
+        let norm = |norm: &Option<Norm>| norm.as_ref().map(|norm| norm.weights().clone());
+        let inner = &self.inner;
         Weights {
-            w_e: self.inner.w_e.clone(),
-            w_pos: self.inner.w_pos.clone(),
-            blocks: self.inner.blocks.iter().map(block).collect(),
-            ln_final: self.inner.ln_final.weights().clone(),
-            w_u: self.inner.w_u.clone(),
-            b_u: self.inner.b_u.clone(),
+            w_e: inner.w_e.clone(),
+            // A table of sines is computed, not stored.
+            w_pos: inner.w_pos.clone().filter(|_| inner.cfg.positions != Positions::Sinusoidal),
+            embed_ln: norm(&inner.embed_ln),
+            project_in: inner.project_in.clone(),
+            blocks: inner.blocks.iter().map(Block::weights).collect(),
+            ln_final: norm(&inner.ln_final),
+            project_out: inner.project_out.clone(),
+            w_u: inner.w_u.clone(),
+            b_u: inner.b_u.clone(),
+            w_token_type: inner.w_token_type.clone(),
+            relative_bias: inner.relative_bias.as_ref().map(|bias| bias.weights().clone()),
+            head: inner.head.as_ref().map(|head| head.weights().clone()),
+            encoder: inner.encoder.as_ref().map(|encoder| Box::new(encoder.weights())),
         }
     }
 
@@ -42,7 +47,7 @@ impl HookedTransformer {
         &self.inner.w_e
     }
 
-    /// Learned positions, `[n_ctx, d_model]`; none for rotary models.
+    /// Learned (or sinusoidal) positions, `[n_ctx, d_model]`; none for models that place tokens otherwise.
     pub fn w_pos(&self) -> Option<&Tensor> {
         self.inner.w_pos.as_ref()
     }
@@ -62,32 +67,32 @@ impl HookedTransformer {
 
     /// W_Q of every layer, `[n_layers, n_heads, d_model, d_head]`.
     pub fn w_q(&self) -> Result<Tensor> {
-        self.stack(|block| Ok(block.attn.weights().w_q.clone()))
+        self.stack(|block| Ok(block.attention()?.weights().w_q.clone()))
     }
 
     /// W_K of every layer, `[n_layers, n_heads, d_model, d_head]`; a shared key head is repeated for each that uses it.
     pub fn w_k(&self) -> Result<Tensor> {
-        self.stack(|block| self.ungrouped(&block.attn.weights().w_k))
+        self.stack(|block| self.ungrouped(&block.attention()?.weights().w_k))
     }
 
     /// W_V of every layer, `[n_layers, n_heads, d_model, d_head]`; a shared value head is repeated for each that uses it.
     pub fn w_v(&self) -> Result<Tensor> {
-        self.stack(|block| self.ungrouped(&block.attn.weights().w_v))
+        self.stack(|block| self.ungrouped(&block.attention()?.weights().w_v))
     }
 
     /// W_O of every layer, `[n_layers, n_heads, d_head, d_model]`.
     pub fn w_o(&self) -> Result<Tensor> {
-        self.stack(|block| Ok(block.attn.weights().w_o.clone()))
+        self.stack(|block| Ok(block.attention()?.weights().w_o.clone()))
     }
 
     /// W_in of every layer, `[n_layers, d_model, d_mlp]`.
     pub fn w_in(&self) -> Result<Tensor> {
-        self.stack(|block| Ok(block.mlp.weights().w_in.clone()))
+        self.stack(|block| Ok(block.mlp()?.weights().w_in.clone()))
     }
 
     /// W_out of every layer, `[n_layers, d_mlp, d_model]`.
     pub fn w_out(&self) -> Result<Tensor> {
-        self.stack(|block| Ok(block.mlp.weights().w_out.clone()))
+        self.stack(|block| Ok(block.mlp()?.weights().w_out.clone()))
     }
 
     /// The QK circuit of every head, W_Q W_Kᵀ, `[n_layers, n_heads, d_model, d_model]` (Elhage et al. 2021).
@@ -119,14 +124,14 @@ impl HookedTransformer {
     /// What each head of a layer writes, `[batch, pos, head, d_model]`, from its z `[batch, pos, head, d_head]`.
     pub(crate) fn head_results(&self, layer: usize, z: &Tensor) -> Result<Tensor> {
         match self.inner.blocks.get(layer) {
-            Some(block) => block.attn.head_results(z),
+            Some(block) => block.attention()?.head_results(z),
             None => Err(Error::msg(format!("there is no layer {layer}: the model has {}", self.cfg().n_layers))),
         }
     }
 
     /// Whether the last norm takes the mean off (a LayerNorm) or only divides (an RMSNorm).
     pub(crate) fn final_norm_centers(&self) -> bool {
-        self.inner.ln_final.centers()
+        self.inner.ln_final.as_ref().is_some_and(Norm::centers)
     }
 
     fn stack(&self, weight: impl Fn(&Block) -> Result<Tensor>) -> Result<Tensor> {

@@ -4,10 +4,10 @@ use std::ops::Deref;
 
 use candle_core::{DType, Tensor};
 
-use super::attention::Surroundings;
 use super::linear::linear;
 use super::mask::Masks;
-use super::{HookedTransformer, Input, KvCache, next_token_loss};
+use super::surroundings::Surroundings;
+use super::{HookedTransformer, Input, KvCache, Positions, next_token_loss};
 use crate::hooks::{HookPoint, Hooks, Selector, Tap};
 use crate::tokens::{Tokenizer, Tokens};
 use crate::{Error, Result};
@@ -32,9 +32,11 @@ pub struct RunOptions {
     loss: bool,
     start_at_layer: Option<i64>,
     stop_at_layer: Option<i64>,
-    prepend_bos: Option<bool>,
-    attention_mask: Option<Vec<Vec<bool>>>,
+    pub(super) prepend_bos: Option<bool>,
+    pub(super) attention_mask: Option<Vec<Vec<bool>>>,
     labels: Option<Tokens>,
+    pub(super) decoder_input: Option<Input>,
+    pub(super) token_types: Option<Vec<Vec<u32>>>,
 }
 
 impl Default for RunOptions {
@@ -49,6 +51,8 @@ impl Default for RunOptions {
             prepend_bos: None,
             attention_mask: None,
             labels: None,
+            decoder_input: None,
+            token_types: None,
         }
     }
 }
@@ -101,9 +105,23 @@ impl RunOptions {
         self
     }
 
-    /// Which tokens are real (true) and which are padding, `[batch][pos]`. Texts of unequal length bring their own.
+    /// Which tokens are real (true) and which are padding, `[batch][pos]`. Texts of unequal length bring their own. For an
+    /// encoder-decoder: those of the encoder.
     pub fn attention_mask(mut self, mask: Vec<Vec<bool>>) -> Self {
         self.attention_mask = Some(mask);
+        self
+    }
+
+    /// What the decoder of an encoder-decoder has so far; the start token alone if nothing is said. The same as a pair for
+    /// an input: `(encoder, decoder)`.
+    pub fn decoder_input(mut self, input: impl Into<Input>) -> Self {
+        self.decoder_input = Some(input.into());
+        self
+    }
+
+    /// The kind of each token, `[batch][pos]`: 0 for BERT's first sentence, 1 for its second. All are 0 if nothing is said.
+    pub fn token_types(mut self, kinds: Vec<Vec<u32>>) -> Self {
+        self.token_types = Some(kinds);
         self
     }
 
@@ -127,8 +145,10 @@ pub struct RunOutput {
     pub resid: Tensor,
     /// The kept activations, in order.
     pub cache: Vec<(HookPoint, Tensor)>,
-    /// The token ids; none if the input was a residual stream.
+    /// The token ids; none if the input was a residual stream. The decoder's, where there are an encoder and a decoder.
     pub tokens: Option<Tokens>,
+    /// The token ids that the encoder of an encoder-decoder read.
+    pub encoder_tokens: Option<Tokens>,
 }
 
 /// Logits `[batch, pos, d_vocab]`. Use it as the tensor that it is; in a notebook it shows the likeliest next tokens.
@@ -243,6 +263,8 @@ impl HookedTransformer {
     ) -> Result<RunOutput> {
         let cfg = self.cfg();
         let (start, stop) = self.layer_range(options)?;
+        let pair = self.pair(input, options, past.as_deref())?;
+        let input = &pair.decoder;
         let tokens = input.tokens(self, options.prepend_bos)?;
         let given = match (input, options.start_at_layer) {
             (Input::Tensor(resid), Some(_)) if resid.dtype().is_float() => Some(resid),
@@ -267,14 +289,19 @@ impl HookedTransformer {
             return Err(Error::EmptyPrompt);
         }
         let behind = past.as_ref().map_or(0, |past| past.len());
-        if behind + pos > cfg.n_ctx {
+        // Distances have no end, learned positions do.
+        if behind + pos > cfg.n_ctx && self.inner.relative_bias.is_none() {
             return Err(Error::PromptTooLong { found: behind + pos, n_ctx: cfg.n_ctx });
         }
-        let mask = self.mask(options, tokens.as_ref(), batch, pos)?;
+        let mask = match &self.inner.encoder {
+            None => self.mask(options.attention_mask.as_ref(), tokens.as_ref(), batch, pos)?,
+            Some(_) => self.mask(None, tokens.as_ref(), batch, pos)?,
+        };
 
         let mut tap = Tap::new(self.hook_points(), &options.hooks, options.cache.as_ref())?;
-        let positions = position_ids(mask.as_deref(), past.as_deref(), batch, pos);
-        let positions = Tensor::from_vec(positions.concat(), (positions.len(), pos), self.device())?;
+        let encoding = self.encode(pair.encoder.as_ref(), options, past.as_deref_mut(), batch, &mut tap)?;
+        let placed = self.placed(tokens.as_ref(), mask.as_deref());
+        let positions = position_ids(placed.as_deref(), past.as_deref(), batch, pos);
         let real = match past.as_deref_mut() {
             Some(past) => {
                 past.check(cfg.n_layers, batch)?;
@@ -282,15 +309,40 @@ impl HookedTransformer {
             }
             None => mask.clone(),
         };
-        let mut around = Surroundings {
-            masks: Masks::new(pos, behind + pos, real, self.dtype(), self.device()),
-            rotary: self.inner.rotary.as_ref().map(|table| table.rows(&positions, self.dtype())).transpose()?,
-        };
         let mut resid = match (given, &tokens) {
             (Some(resid), _) => resid.to_device(self.device())?.to_dtype(self.dtype())?,
-            (None, Some(tokens)) => self.embed(tokens, &positions, mask.as_deref(), &mut tap)?,
+            (None, Some(tokens)) => self.embed(tokens)?,
             (None, None) => return Err(Error::EmptyPrompt),
         };
+        if given.is_none() && !self.inner.embeds_with_norm() {
+            resid = tap.pass(&self.inner.hook_embed, resid)?;
+        }
+        let pos_embed = match given {
+            Some(_) if cfg.positions != Positions::Shortformer => None,
+            _ => self.pos_embed(&positions, placed.as_deref(), batch, &mut tap)?,
+        };
+        let masks = Masks::new(pos, behind + pos, real, self.dtype(), self.device());
+        let mut around = Surroundings::new(cfg, masks, positions, self.dtype(), self.device())?;
+        if cfg.positions == Positions::Shortformer {
+            around.pos_embed = pos_embed;
+        } else if let Some(pos_embed) = pos_embed {
+            resid = (resid + pos_embed)?;
+        }
+        if let Some(relative_bias) = &self.inner.relative_bias {
+            around.bias = Some(relative_bias.forward(pos, behind + pos, &mut tap)?);
+        }
+        around.encoded = encoding.map(|encoding| self.look_at(encoding, pos)).transpose()?;
+        if given.is_none() {
+            if let Some(token_types) = self.token_type_embed(options, batch, pos)? {
+                resid = (resid + tap.pass(&self.inner.hook_token_type_embed, token_types)?)?;
+            }
+            if let Some(norm) = &self.inner.embed_ln {
+                resid = norm.forward(&resid, &mut tap)?;
+            }
+            if self.inner.embeds_with_norm() {
+                resid = tap.pass(&self.inner.hook_embed, resid)?;
+            }
+        }
         for layer in start..stop.unwrap_or(cfg.n_layers) {
             let past = past.as_deref_mut().map(|past| &mut past.layers[layer]);
             resid = self.inner.blocks[layer].forward(resid, &mut around, past, &mut tap)?;
@@ -304,13 +356,24 @@ impl HookedTransformer {
             resid: resid.clone(),
             cache: Vec::new(),
             tokens: tokens.clone(),
+            encoder_tokens: pair.encoder,
         };
+        if options.loss && cfg.bidirectional {
+            return Err(Error::msg(
+                "this model sees the tokens on both sides, so the loss of the next token says nothing about it; compare its logits at masked tokens",
+            ));
+        }
         if stop.is_none() {
-            let normalized = self.inner.ln_final.forward(&resid, &mut tap)?;
+            let read = match &self.inner.head {
+                Some(head) => head.forward(&resid)?,
+                None => resid,
+            };
+            let normalized = match &self.inner.ln_final {
+                Some(norm) => norm.forward(&read, &mut tap)?,
+                None => read,
+            };
             if options.logits || options.loss {
-                let normalized = tap.pass(&self.inner.hook_unembed_in, normalized)?;
-                let logits = linear(&normalized, &self.inner.w_u, self.inner.b_u.as_ref())?;
-                let logits = tap.pass(&self.inner.hook_unembed_out, logits)?;
+                let logits = self.unembed(normalized, &mut tap)?;
                 if options.loss {
                     let labels = labels.ok_or_else(|| {
                         Error::msg("the loss needs the tokens: give labels(..) with start_at_layer(..)")
@@ -349,7 +412,7 @@ impl HookedTransformer {
         }
     }
 
-    fn check_tokens(&self, tokens: &Tokens) -> Result<(usize, usize)> {
+    pub(super) fn check_tokens(&self, tokens: &Tokens) -> Result<(usize, usize)> {
         let d_vocab = self.cfg().d_vocab;
         for row in tokens.ids() {
             if let Some(position) = row.iter().position(|&id| id as usize >= d_vocab) {
@@ -371,14 +434,14 @@ impl HookedTransformer {
     }
 
     /// The padding mask of this run: the caller's, or the tokens' own; none if nothing is padding.
-    fn mask(
+    pub(super) fn mask(
         &self,
-        options: &RunOptions,
+        given: Option<&Vec<Vec<bool>>>,
         tokens: Option<&Tokens>,
         batch: usize,
         pos: usize,
     ) -> Result<Option<Vec<Vec<bool>>>> {
-        let mask = match &options.attention_mask {
+        let mask = match given {
             Some(mask) => mask.clone(),
             None => match tokens.and_then(|tokens| tokens.mask()) {
                 Some(mask) => mask.to_vec(),
@@ -396,30 +459,73 @@ impl HookedTransformer {
         Ok(mask.iter().flatten().any(|real| !real).then_some(mask))
     }
 
-    /// Token and position embeddings, `[batch, pos, d_model]`.
-    fn embed(&self, tokens: &Tokens, positions: &Tensor, mask: Option<&[Vec<bool>]>, tap: &mut Tap) -> Result<Tensor> {
-        let (batch, pos) = tokens.shape();
-        let d_model = self.cfg().d_model;
-        let rows = |table: &Tensor, ids: &Tensor| -> Result<Tensor> {
-            let (rows, pos) = ids.dims2()?;
-            Ok(table.index_select(&ids.flatten_all()?, 0)?.reshape((rows, pos, d_model))?)
-        };
-        let embed = tap.pass(&self.inner.hook_embed, rows(&self.inner.w_e, &tokens.tensor(self.device())?)?)?;
-        let Some(w_pos) = &self.inner.w_pos else { return Ok(embed) };
-        let mut pos_embed = rows(w_pos, positions)?.broadcast_as((batch, pos, d_model))?.contiguous()?;
-        if let Some(mask) = mask {
-            // Padding has no position.
-            let real: Vec<f32> = mask.iter().flatten().map(|&real| f32::from(u8::from(real))).collect();
-            let real = Tensor::from_vec(real, (batch, pos, 1), self.device())?.to_dtype(self.dtype())?;
-            pos_embed = pos_embed.broadcast_mul(&real)?;
+    /// Token embeddings, `[batch, pos, d_model]`.
+    fn embed(&self, tokens: &Tokens) -> Result<Tensor> {
+        let mut embed = rows(&self.inner.w_e, &tokens.tensor(self.device())?)?;
+        if let Some(project_in) = &self.inner.project_in {
+            embed = linear(&embed, project_in, None)?;
         }
-        let pos_embed = tap.pass(&self.inner.hook_pos_embed, pos_embed)?;
-        Ok((embed + pos_embed)?)
+        if self.cfg().embedding_multiplier != 1.0 {
+            embed = (embed * self.cfg().embedding_multiplier)?;
+        }
+        Ok(embed)
+    }
+
+    /// Position embeddings, `[batch, pos, d_model]`, where the model has such vectors.
+    fn pos_embed(
+        &self,
+        positions: &[Vec<u32>],
+        mask: Option<&[Vec<bool>]>,
+        batch: usize,
+        tap: &mut Tap,
+    ) -> Result<Option<Tensor>> {
+        let Some(w_pos) = &self.inner.w_pos else { return Ok(None) };
+        tap.pass(&self.inner.hook_pos_embed, place(w_pos, positions, mask, batch)?).map(Some)
+    }
+
+    /// Logits `[batch, pos, d_vocab]` of the normalised stream.
+    fn unembed(&self, normalized: Tensor, tap: &mut Tap) -> Result<Tensor> {
+        let mut x = tap.pass(&self.inner.hook_unembed_in, normalized)?;
+        if let Some(project_out) = &self.inner.project_out {
+            x = linear(&x, project_out, None)?;
+        }
+        let logits = tap.pass(&self.inner.hook_unembed_out, linear(&x, &self.inner.w_u, self.inner.b_u.as_ref())?)?;
+        match self.cfg().output_logits_soft_cap {
+            Some(cap) => Ok(((logits / cap)?.tanh()? * cap)?),
+            None => Ok(logits),
+        }
     }
 }
 
+/// The rows of a table `[n, width]` that `ids` `[batch, pos]` name, `[batch, pos, width]`.
+pub(super) fn rows(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
+    let (batch, pos) = ids.dims2()?;
+    Ok(table.index_select(&ids.flatten_all()?, 0)?.reshape((batch, pos, ()))?)
+}
+
+/// The position vectors of tokens, `[batch, pos, d_model]`, from a table `[n, d_model]`; padding has none.
+pub(super) fn place(
+    table: &Tensor,
+    positions: &[Vec<u32>],
+    mask: Option<&[Vec<bool>]>,
+    batch: usize,
+) -> Result<Tensor> {
+    let pos = positions.first().map_or(0, Vec::len);
+    let ids = Tensor::from_vec(positions.concat(), (positions.len(), pos), table.device())?;
+    let placed = rows(table, &ids)?.broadcast_as((batch, pos, table.dim(1)?))?.contiguous()?;
+    let Some(mask) = mask else { return Ok(placed) };
+    let real: Vec<f32> = mask.iter().flatten().map(|&real| f32::from(u8::from(real))).collect();
+    let real = Tensor::from_vec(real, (batch, pos, 1), table.device())?.to_dtype(table.dtype())?;
+    Ok(placed.broadcast_mul(&real)?)
+}
+
 /// The position of each token: how many real ones stand before it. One row serves all where nothing is padding.
-fn position_ids(mask: Option<&[Vec<bool>]>, past: Option<&KvCache>, batch: usize, pos: usize) -> Vec<Vec<u32>> {
+pub(super) fn position_ids(
+    mask: Option<&[Vec<bool>]>,
+    past: Option<&KvCache>,
+    batch: usize,
+    pos: usize,
+) -> Vec<Vec<u32>> {
     let past_is_padded = past.is_some_and(|past| past.real.is_some());
     let Some(mask) = mask else {
         if !past_is_padded {

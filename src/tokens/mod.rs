@@ -1,4 +1,4 @@
-//! Text to tokens and back: tokenizers, the BOS question, padding.
+//! Text to tokens and back: tokenizers, the BOS question, padding, chats.
 //!
 //! Three facts to know before reading any result of a language model:
 //! - A word at the start of a text and the same word after a space are different tokens: for GPT-2 `" Claire"` is one
@@ -19,15 +19,19 @@
 //! ```
 
 mod batch;
+mod chat;
+mod chat_template;
 mod describe;
 mod gguf;
 mod gpt2;
 mod input;
 mod lookup;
 mod special;
+mod template_python;
 mod tokenizer;
 
 pub use batch::Tokens;
+pub use chat::{Chat, ChatOptions, Message};
 pub use describe::{describe, visible};
 pub use input::{Occurrence, PaddingSide, Text, TokenInput, TokenOptions, TokenRef};
 pub use special::SpecialTokens;

@@ -4,6 +4,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer as HfTokenizer;
 
 use super::PaddingSide;
+use super::chat_template::ChatTemplates;
 use crate::error::near_misses;
 use crate::{Error, Result};
 
@@ -72,6 +73,7 @@ impl SpecialTokens {
 pub(super) struct TokenizerConfig {
     pub special: SpecialTokens,
     pub padding_side: PaddingSide,
+    pub chat: ChatTemplates,
 }
 
 impl TokenizerConfig {
@@ -94,7 +96,7 @@ impl TokenizerConfig {
             Some(other) => return Err(format!("'padding_side' is {other}, but \"left\" or \"right\" was expected")),
         };
         let special = SpecialTokens { bos: token("bos_token")?, eos: token("eos_token")?, pad: token("pad_token")? };
-        Ok(Self { special, padding_side })
+        Ok(Self { special, padding_side, chat: ChatTemplates::parse(&config)? })
     }
 }
 
@@ -106,6 +108,8 @@ pub(super) struct SpecialIds {
     pub pad: Option<u32>,
     /// What the tokenizer puts in front of a text by itself; often nothing.
     pub own_prefix: Vec<u32>,
+    /// What the tokenizer puts behind a text by itself.
+    pub own_suffix: Vec<u32>,
     pub prepends_bos: bool,
     pub appends_eos: bool,
 }
@@ -137,6 +141,7 @@ impl SpecialIds {
             eos,
             pad,
             own_prefix,
+            own_suffix,
         })
     }
 }

@@ -285,3 +285,53 @@ fn bad_files_are_named() {
     let error = Tokenizer::from_tokenizers(hf, SpecialTokens::new().bos("<s")).unwrap_err().to_string();
     assert!(error.contains("bos token '<s'") && error.contains("near: <s>"), "{error}");
 }
+
+/// BERT's kind: words, and `[CLS]` and `[SEP]` around them by the tokenizer's template.
+fn bert_like() -> Value {
+    let added = |id: u32, content: &str| {
+        json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+               "special": true})
+    };
+    let special = |id: &str| json!({"SpecialToken": {"id": id, "type_id": 0}});
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": {"type": "Lowercase"},
+        "added_tokens": [added(0, "[PAD]"), added(1, "[CLS]"), added(2, "[SEP]"), added(3, "[MASK]")],
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [special("[CLS]"), {"Sequence": {"id": "A", "type_id": 0}}, special("[SEP]")],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "special_tokens": {
+                "[CLS]": {"id": "[CLS]", "ids": [1], "tokens": ["[CLS]"]},
+                "[SEP]": {"id": "[SEP]", "ids": [2], "tokens": ["[SEP]"]}
+            }
+        },
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+        "model": {"type": "WordPiece", "unk_token": "[MASK]", "continuing_subword_prefix": "##",
+                  "max_input_chars_per_word": 100,
+                  "vocab": {"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "[MASK]": 3, "the": 4, "cat": 5, "##s": 6}}
+    })
+}
+
+#[test]
+fn an_encoders_tokenizer_follows_its_own_template() {
+    let config = json!({"pad_token": "[PAD]"});
+    let plain = from_json(&bert_like(), Some(config)).unwrap();
+    assert_eq!(plain.to_tokens("The cats").unwrap().ids(), [[1, 4, 5, 6]]);
+    let tokenizer = plain.clone().with_own_template(true);
+    let own = tokenizer.hf().encode("The cats", true).unwrap();
+    assert_eq!(tokenizer.to_tokens("The cats").unwrap().ids(), [own.get_ids()]);
+    assert_eq!(own.get_ids(), [1, 4, 5, 6, 2]);
+    let batch = tokenizer.to_tokens(["The [MASK]", "cat"]).unwrap();
+    assert_eq!(batch.ids(), [[1, 4, 3, 2], [1, 5, 2, 0]]);
+    assert_eq!(batch.mask().unwrap()[1], [true, true, true, false]);
+    // What is cut is the text, not its end.
+    let cut = tokenizer.to_tokens_with("The cats", &TokenOptions::new().truncate_to(3)).unwrap();
+    assert_eq!(cut.ids(), [[1, 4, 2]]);
+    assert_eq!(tokenizer.to_str_tokens("The cats").unwrap(), ["[CLS]", "the", "cat", "##s", "[SEP]"]);
+    // T5 has an end and no beginning, whatever stands in for a BOS.
+    let mut t5 = bert_like();
+    t5["post_processor"]["single"].as_array_mut().unwrap().remove(0);
+    let t5 = from_json(&t5, Some(json!({"pad_token": "[PAD]", "eos_token": "[SEP]"}))).unwrap();
+    assert_eq!(t5.with_own_template(true).to_tokens("the cat").unwrap().ids(), [[4, 5, 2]]);
+}

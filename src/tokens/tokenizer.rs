@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokenizers::Tokenizer as HfTokenizer;
 
+use super::chat_template::ChatTemplates;
 use super::special::{SpecialIds, TokenizerConfig};
 use super::{PaddingSide, SpecialTokens, Text, TokenOptions, Tokens, gguf, gpt2};
 use crate::hub::FileData;
@@ -24,7 +25,9 @@ use crate::{Error, Result};
 pub struct Tokenizer {
     inner: Arc<Inner>,
     default_prepend_bos: bool,
+    own_template: bool,
     padding_side: PaddingSide,
+    chat: Arc<ChatTemplates>,
 }
 
 struct Inner {
@@ -44,10 +47,10 @@ impl Tokenizer {
         gpt2::shared()
     }
 
-    /// A tokenizer from `tokenizer.json` and, if there is one, `tokenizer_config.json` (for the special tokens and
-    /// the padding side). A special token that the config names and the vocabulary lacks counts as missing, and
-    /// missing ones are filled in as [`SpecialTokens`] says. A GGUF file may stand in for `tokenizer.json`: it has a
-    /// tokenizer in its metadata.
+    /// A tokenizer from `tokenizer.json` and, if there is one, `tokenizer_config.json` (for the special tokens, the
+    /// padding side and the chat template). A special token that the config names and the vocabulary lacks counts as
+    /// missing, and missing ones are filled in as [`SpecialTokens`] says. A GGUF file may stand in for
+    /// `tokenizer.json`: it has a tokenizer in its metadata.
     ///
     /// # Errors
     /// A file that can't be read or is not what its name says; [`Error::NoTokenizer`] for a GGUF file whose tokenizer
@@ -64,7 +67,8 @@ impl Tokenizer {
             Some(file) => TokenizerConfig::parse(&file.read()?)
                 .map_err(|error| file.unreadable("a tokenizer's configuration", error))?,
         };
-        Ok(Self::new(hf, &config.special)?.with_padding_side(config.padding_side))
+        let tokenizer = Self::new(hf, &config.special)?.with_padding_side(config.padding_side);
+        Ok(Self { chat: Arc::new(config.chat), ..tokenizer })
     }
 
     /// Wraps a tokenizer of the `tokenizers` crate. Its truncation and padding settings are dropped, as Hugging
@@ -94,11 +98,13 @@ impl Tokenizer {
     /// padding token, or one of them without any token.
     pub fn to_tokens_with(&self, input: impl Into<Text>, options: &TokenOptions) -> Result<Tokens> {
         let beginning = self.row_beginning(options.prepend_bos)?;
+        let ending: &[u32] = if self.own_template { &self.inner.special.own_suffix } else { &[] };
         let limit = options.truncate_to.unwrap_or(usize::MAX);
         let encode = |text: &String| {
             let mut ids = beginning.clone();
             ids.extend(self.encode(text)?);
-            ids.truncate(limit);
+            ids.truncate(limit.saturating_sub(ending.len()));
+            ids.extend(ending.iter().take(limit));
             Ok(ids)
         };
         let rows = input.into().rows().iter().map(encode).collect::<Result<Vec<_>>>()?;
@@ -120,10 +126,30 @@ impl Tokenizer {
         self
     }
 
+    /// The same tokenizer, putting around texts what its own template says: `[CLS]` and `[SEP]`, or T5's `</s>` at the end.
+    /// It does not unless a model family says so, as encoders and encoder-decoders do.
+    #[must_use]
+    pub fn with_own_template(mut self, follow: bool) -> Self {
+        self.own_template = follow;
+        self
+    }
+
+    /// Whether texts get what the tokenizer's own template puts around them.
+    pub fn own_template(&self) -> bool {
+        self.own_template
+    }
+
     /// The same tokenizer, filling short rows up on another side.
     #[must_use]
     pub fn with_padding_side(mut self, side: PaddingSide) -> Self {
         self.padding_side = side;
+        self
+    }
+
+    /// The same tokenizer, writing chats by this Jinja template. It is read when it is used.
+    #[must_use]
+    pub fn with_chat_template(mut self, template: impl Into<String>) -> Self {
+        self.chat = Arc::new(Arc::unwrap_or_clone(self.chat).with_default(template.into()));
         self
     }
 
@@ -178,7 +204,12 @@ impl Tokenizer {
         let after_last_added = hf.get_added_tokens_decoder().keys().max().map_or(0, |id| *id as usize + 1);
         let vocab_size = hf.get_vocab_size(false).max(after_last_added);
         let inner = Arc::new(Inner { hf, special, vocab_size });
-        Ok(Self { inner, default_prepend_bos: true, padding_side: PaddingSide::Right })
+        let chat = Arc::new(ChatTemplates::without_template(wanted));
+        Ok(Self { inner, default_prepend_bos: true, own_template: false, padding_side: PaddingSide::Right, chat })
+    }
+
+    pub(super) fn chat_templates(&self) -> &ChatTemplates {
+        &self.chat
     }
 
     /// Ids of a text, without anything in front or behind.
@@ -195,6 +226,9 @@ impl Tokenizer {
 
     /// What a row begins with. Only an explicit wish for a BOS that does not exist is an error.
     fn row_beginning(&self, prepend_bos: Option<bool>) -> Result<Vec<u32>> {
+        if self.own_template && prepend_bos.is_none() {
+            return Ok(self.inner.special.own_prefix.clone());
+        }
         if !prepend_bos.unwrap_or(self.default_prepend_bos) {
             return Ok(Vec::new());
         }

@@ -5,7 +5,7 @@
 
 use candle_core::{D, DType, Tensor};
 
-use super::{AttentionWeights, BlockWeights, MlpWeights, NormWeights, Weights};
+use super::{AttentionWeights, BlockWeights, FeedForwardWeights, MixerWeights, MlpWeights, NormWeights, Weights};
 use crate::Result;
 use crate::model::{ModelConfig, Normalization, Positions};
 
@@ -37,57 +37,117 @@ impl Processing {
 
     /// The processed weights. The arithmetic is float32, whatever type they are stored in.
     pub fn apply(self, weights: Weights, cfg: &ModelConfig) -> Result<Weights> {
-        if self == Self::none() {
+        let steps = self.and(cfg.processing);
+        if steps == Self::none() {
             return Ok(weights);
         }
         let stored = weights.w_e.dtype();
         let mut weights = weights.map(|tensor| Ok(tensor.to_dtype(DType::F32)?))?;
-        let layer_norm = cfg.normalization == Normalization::LayerNorm;
-        if self.fold_ln {
-            fold_ln(&mut weights, layer_norm)?;
+        // The readers of a norm that stands after the addition are all later maps, so nothing is folded; a shortformer's
+        // positions come between the norm and its readers.
+        let shortformer = cfg.positions == Positions::Shortformer;
+        if steps.fold_ln && !cfg.post_norm && !shortformer {
+            fold_ln(&mut weights, cfg)?;
         }
-        if self.center_writing_weights && layer_norm {
+        let centering = steps.center_writing_weights && can_center(&weights, cfg);
+        if centering {
             center_writing_weights(&mut weights, &cfg.positions)?;
         }
-        if self.center_unembed {
+        // A cap on the logits is not indifferent to a shift.
+        if steps.center_unembed && cfg.output_logits_soft_cap.is_none() && !shortformer {
             weights.w_u = without_mean(&weights.w_u, D::Minus1)?;
             weights.b_u = weights.b_u.as_ref().map(|b| without_mean(b, D::Minus1)).transpose()?;
         }
-        if self.fold_value_biases {
-            for block in &mut weights.blocks {
-                fold_value_bias(&mut block.attn)?;
-                if self.center_writing_weights && layer_norm {
-                    center(&mut block.attn.b_o)?;
+        if steps.fold_value_biases && cfg.clip_qkv.is_none() {
+            for BlockWeights { mixer, .. } in &mut weights.blocks {
+                let MixerWeights::Attention(attention) = mixer;
+                fold_value_bias(attention)?;
+                if centering {
+                    center(&mut attention.b_o)?;
                 }
             }
         }
         weights.map(|tensor| Ok(tensor.to_dtype(stored)?))
     }
-}
 
-fn fold_ln(weights: &mut Weights, layer_norm: bool) -> Result<()> {
-    for BlockWeights { ln1, attn, ln2, mlp } in &mut weights.blocks {
-        fold_into_attention(ln1, attn, layer_norm)?;
-        *ln1 = NormWeights::default();
-        fold_into_mlp(ln2, mlp, layer_norm)?;
-        *ln2 = NormWeights::default();
+    /// The steps that both have.
+    fn and(self, other: Self) -> Self {
+        Self {
+            fold_ln: self.fold_ln && other.fold_ln,
+            center_writing_weights: self.center_writing_weights && other.center_writing_weights,
+            center_unembed: self.center_unembed && other.center_unembed,
+            fold_value_biases: self.fold_value_biases && other.fold_value_biases,
+        }
     }
-    fold(&weights.ln_final, &mut weights.w_u, &mut weights.b_u, layer_norm)?;
-    weights.ln_final = NormWeights::default();
-    Ok(())
 }
 
-fn fold_into_attention(ln: &NormWeights, attn: &mut AttentionWeights, layer_norm: bool) -> Result<()> {
-    fold(ln, &mut attn.w_q, &mut attn.b_q, layer_norm)?;
-    fold(ln, &mut attn.w_k, &mut attn.b_k, layer_norm)?;
-    fold(ln, &mut attn.w_v, &mut attn.b_v, layer_norm)
+/// Whether every reader of the residual stream takes its mean off, so that what is written may do without. Where norms
+/// stand after the additions, each sum goes through one; the embedding must then have its own.
+fn can_center(weights: &Weights, cfg: &ModelConfig) -> bool {
+    cfg.normalization == Normalization::LayerNorm
+        && cfg.final_normalization.is_none()
+        && weights.ln_final.is_some()
+        && (!cfg.post_norm || weights.embed_ln.is_some())
+        && cfg.positions != Positions::Shortformer
 }
 
-fn fold_into_mlp(ln: &NormWeights, mlp: &mut MlpWeights, layer_norm: bool) -> Result<()> {
-    fold(ln, &mut mlp.w_in, &mut mlp.b_in, layer_norm)?;
-    if let Some(w_gate) = &mut mlp.w_gate {
-        // The gate is not centred: what a LayerNorm gives has no mean, so centring would change nothing.
-        fold(ln, w_gate, &mut mlp.b_gate, false)?;
+/// A map `[.., d_in, out]` and its bias `[.., out]`.
+type Map<'a> = (&'a mut Tensor, &'a mut Option<Tensor>);
+
+impl MixerWeights {
+    /// The maps that read the normed stream, `[.., d_model, out]`.
+    fn readers(&mut self) -> Vec<Map<'_>> {
+        let Self::Attention(a) = self;
+        vec![(&mut a.w_q, &mut a.b_q), (&mut a.w_k, &mut a.b_k), (&mut a.w_v, &mut a.b_v)]
+    }
+
+    /// The maps that write to the residual stream, `[.., d_model]`.
+    fn writers(&mut self) -> Vec<Map<'_>> {
+        let Self::Attention(a) = self;
+        vec![(&mut a.w_o, &mut a.b_o)]
+    }
+}
+
+impl FeedForwardWeights {
+    /// The maps that read the normed stream, `[.., d_model, out]`.
+    fn readers(&mut self) -> Vec<Map<'_>> {
+        let Self::Mlp(mlp) = self;
+        let gate = mlp.w_gate.as_mut().map(|w_gate| (w_gate, &mut mlp.b_gate));
+        std::iter::once((&mut mlp.w_in, &mut mlp.b_in)).chain(gate).collect()
+    }
+
+    /// The maps that write to the residual stream, `[.., d_model]`.
+    fn writers(&mut self) -> Vec<Map<'_>> {
+        let Self::Mlp(mlp) = self;
+        vec![(&mut mlp.w_out, &mut mlp.b_out)]
+    }
+}
+
+fn fold_ln(weights: &mut Weights, cfg: &ModelConfig) -> Result<()> {
+    let centers = cfg.normalization == Normalization::LayerNorm;
+    for BlockWeights { ln1, mixer, ln2, feed_forward, .. } in &mut weights.blocks {
+        let mut readers = mixer.readers();
+        let mut feed_forward_readers = feed_forward.as_mut().map(FeedForwardWeights::readers).unwrap_or_default();
+        if ln2.is_none() && cfg.parallel_attn_mlp {
+            readers.append(&mut feed_forward_readers);
+        }
+        for (ln, readers) in [(ln1, readers), (ln2, feed_forward_readers)] {
+            let Some(ln) = ln else { continue };
+            for (w, b) in readers {
+                fold(ln, w, b, centers)?;
+            }
+            *ln = NormWeights::default();
+        }
+        // A norm on the hidden layer (SoLU models) is read by the map out of it.
+        if let Some(FeedForwardWeights::Mlp(MlpWeights { ln: Some(ln), w_out, b_out, .. })) = feed_forward {
+            fold(ln, w_out, b_out, true)?;
+            *ln = NormWeights::default();
+        }
+    }
+    if let (Some(ln), None) = (&mut weights.ln_final, &weights.project_out) {
+        let centers = cfg.final_normalization.unwrap_or(cfg.normalization) == Normalization::LayerNorm;
+        fold(ln, &mut weights.w_u, &mut weights.b_u, centers)?;
+        *ln = NormWeights::default();
     }
     Ok(())
 }
@@ -113,21 +173,29 @@ fn fold(ln: &NormWeights, w: &mut Tensor, b: &mut Option<Tensor>, center: bool) 
 }
 
 fn center_writing_weights(weights: &mut Weights, positions: &Positions) -> Result<()> {
-    weights.w_e = without_mean(&weights.w_e, D::Minus1)?;
+    match &mut weights.project_in {
+        Some(project_in) => *project_in = without_mean(project_in, D::Minus1)?,
+        None => weights.w_e = without_mean(&weights.w_e, D::Minus1)?,
+    }
     if *positions == Positions::Learned {
         center(&mut weights.w_pos)?;
     }
-    for BlockWeights { attn, mlp, .. } in &mut weights.blocks {
-        attn.w_o = without_mean(&attn.w_o, D::Minus1)?;
-        center(&mut attn.b_o)?;
-        mlp.w_out = without_mean(&mlp.w_out, D::Minus1)?;
-        center(&mut mlp.b_out)?;
+    for BlockWeights { mixer, feed_forward, .. } in &mut weights.blocks {
+        let writers = feed_forward.as_mut().map(FeedForwardWeights::writers).unwrap_or_default();
+        for (w, b) in mixer.writers().into_iter().chain(writers) {
+            *w = without_mean(w, D::Minus1)?;
+            center(b)?;
+        }
     }
     Ok(())
 }
 
 /// b_O += Σ_h b_V`[h]` W_O`[h]`, with each value head's bias used by all query heads that share it; b_V is dropped.
 fn fold_value_bias(attn: &mut AttentionWeights) -> Result<()> {
+    // With a sink, the rows don't sum to one.
+    if attn.sinks.is_some() {
+        return Ok(());
+    }
     let Some(b_v) = attn.b_v.take() else { return Ok(()) };
     let (heads, d_head, _) = attn.w_o.dims3()?;
     let groups = b_v.dim(0)?;

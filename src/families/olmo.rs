@@ -1,0 +1,23 @@
+//! OLMo 1 (Groeneveld et al. 2024): Llama with LayerNorms that have no weights.
+
+use super::{ConfigJson, Family, layout, llama};
+use crate::Result;
+use crate::model::{ModelConfig, Normalization};
+use crate::weights::{BlockWeights, NormWeights, WeightSource, Weights};
+
+pub(super) static FAMILY: Family = Family { model_type: "olmo", config, weights };
+
+fn config(json: &ConfigJson) -> Result<ModelConfig> {
+    let clip_qkv = json.optional_number("clip_qkv")?;
+    Ok(ModelConfig { normalization: Normalization::LayerNorm, eps: 1e-5, clip_qkv, ..llama::config(json)? })
+}
+
+fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
+    let source = source.with_optional_prefix("model.");
+    let none = NormWeights::default;
+    let block = |layer: usize| -> Result<BlockWeights> {
+        let (attention, mlp) = (llama::attention(cfg, &source, layer)?, llama::mlp(cfg, &source, layer)?);
+        Ok(BlockWeights::new(none(), attention, none(), mlp))
+    };
+    layout::decoder_with_norm(cfg, &source, ["embed_tokens", "lm_head"], none(), |_, _, layer| block(layer))
+}
