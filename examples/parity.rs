@@ -62,9 +62,6 @@ impl Report {
     }
 
     fn add(&mut self, name: &str, error: f32) {
-        if std::env::var("DBG").is_ok() && !(error < 1e-4) {
-            eprintln!("  {name} {error}");
-        }
         self.compared += 1;
         // A NaN is the worst of all, and stays it.
         if error > self.worst || error.is_nan() {
