@@ -46,6 +46,11 @@ impl ConfigJson {
         self.values.get(key).filter(|value| !value.is_null())
     }
 
+    /// Whether a key is there with null for its value.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(Value::is_null)
+    }
+
     pub(crate) fn string(&self, key: &str) -> Result<String> {
         let value = self.required(key)?;
         value.as_str().map(str::to_string).ok_or_else(|| self.wrong(key, "a string", value))

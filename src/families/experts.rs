@@ -22,6 +22,19 @@ pub(super) fn weights_with(
     attention: impl Fn(&ModelConfig, &WeightSource, usize) -> Result<AttentionWeights>,
     experts: impl Fn(&WeightSource, &str, &Experts) -> Result<ExpertsWeights>,
 ) -> Result<Weights> {
+    let mixer = |cfg: &ModelConfig, source: &WeightSource, layer: usize| {
+        attention(cfg, source, layer).map(MixerWeights::Attention)
+    };
+    weights_with_mixer(cfg, source, mixer, experts)
+}
+
+/// The same with another mixer than attention of the usual kind.
+pub(super) fn weights_with_mixer(
+    cfg: &ModelConfig,
+    source: &WeightSource,
+    mixer: impl Fn(&ModelConfig, &WeightSource, usize) -> Result<MixerWeights>,
+    experts: impl Fn(&WeightSource, &str, &Experts) -> Result<ExpertsWeights>,
+) -> Result<Weights> {
     let source = source.with_optional_prefix("model.");
     let w_e = source.tensor("embed_tokens.weight", &[cfg.d_vocab, cfg.d_model])?;
     let w_u = unembedding(cfg, &source, &w_e, "lm_head")?;
@@ -34,7 +47,7 @@ pub(super) fn weights_with(
         };
         Ok(BlockWeights {
             ln1: Some(norm("input_layernorm")?),
-            mixer: MixerWeights::Attention(attention(cfg, &source, layer)?),
+            mixer: mixer(cfg, &source, layer)?,
             ln1_post: None,
             ln2: Some(norm("post_attention_layernorm")?),
             feed_forward: Some(feed_forward),

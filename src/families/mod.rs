@@ -12,6 +12,8 @@ mod codegen;
 mod cohere;
 mod cohere2;
 mod config_json;
+mod deepseek_v2;
+mod deepseek_v3;
 mod distilbert;
 mod ernie4_5;
 mod ernie4_5_moe;
@@ -37,6 +39,8 @@ mod hooked_transformer;
 mod hunyuan_v1_dense;
 mod layout;
 mod llama;
+mod mamba;
+mod mamba2;
 mod ministral;
 mod mistral;
 mod mixtral;
@@ -93,6 +97,8 @@ static FAMILIES: &[&Family] = &[
     &codegen::FAMILY,
     &cohere2::FAMILY,
     &cohere::FAMILY,
+    &deepseek_v2::FAMILY,
+    &deepseek_v3::FAMILY,
     &distilbert::FAMILY,
     &ernie4_5::FAMILY,
     &ernie4_5_moe::FAMILY,
@@ -116,6 +122,8 @@ static FAMILIES: &[&Family] = &[
     &hooked_transformer::FAMILY,
     &hunyuan_v1_dense::FAMILY,
     &llama::FAMILY,
+    &mamba2::FAMILY,
+    &mamba::FAMILY,
     &ministral::FAMILY,
     &mistral::FAMILY,
     &mixtral::FAMILY,

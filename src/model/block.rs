@@ -6,9 +6,11 @@ use super::attention::Attention;
 use super::config::ModelConfig;
 use super::experts::ExpertsLayer;
 use super::kv_cache::LayerCache;
+use super::latent_attention::LatentLayer;
 use super::mlp::Mlp;
 use super::norm::Norm;
 use super::staged::Cross;
+use super::state_space::{NO_ATTENTION, StateSpaceMixer};
 use super::surroundings::Surroundings;
 use crate::hooks::{HookPoint, PointInfo, Tap};
 use crate::weights::{BlockWeights, FeedForwardWeights, MixerWeights, NormWeights};
@@ -44,6 +46,8 @@ pub(super) struct Block {
 #[derive(Clone, Debug)]
 pub(super) enum Mixer {
     Attention(Attention),
+    Latent(LatentLayer),
+    StateSpace(StateSpaceMixer),
 }
 
 /// What works on each position by itself.
@@ -88,6 +92,12 @@ impl Block {
             MixerWeights::Attention(attention) => {
                 Mixer::Attention(Attention::new(&format!("{name}.{attn}"), layer, attention, cfg)?)
             }
+            MixerWeights::Latent(latent) => {
+                Mixer::Latent(LatentLayer::new(&format!("{name}.{attn}"), layer, latent, cfg)?)
+            }
+            weights @ (MixerWeights::Mamba(_) | MixerWeights::Mamba2(_)) => {
+                Mixer::StateSpace(StateSpaceMixer::new(name, weights, cfg)?)
+            }
         };
         let mlp_name = format!("{name}.mlp");
         let feed_forward = match weights.feed_forward {
@@ -98,7 +108,8 @@ impl Block {
             }
         };
         Ok(Self {
-            ln1: norm("ln1", weights.ln1),
+            // A block of a norm and a state-space mixer has the one norm, and no number to it.
+            ln1: norm(if matches!(mixer, Mixer::StateSpace(_)) { "norm" } else { "ln1" }, weights.ln1),
             mixer,
             ln1_post: norm("ln1_post", weights.ln1_post),
             ln2: norm("ln2", weights.ln2),
@@ -131,13 +142,22 @@ impl Block {
         let stream = "[batch, pos, d_model]";
         let norm = |norm: &Option<Norm>| norm.as_ref().map(Norm::hook_points).unwrap_or_default();
         let mut points = vec![PointInfo::always(&self.hook_resid_pre, stream)];
-        points.extend(self.input_points());
+        points.extend(match &self.mixer {
+            Mixer::Attention(_) => self.input_points(),
+            Mixer::Latent(_) => self.never_split("latent attention reads one input, through its latents"),
+            Mixer::StateSpace(_) => self.never_split(NO_ATTENTION),
+        });
         points.extend(norm(&self.ln1));
         points.extend(match &self.mixer {
             Mixer::Attention(attention) => attention.hook_points(),
+            Mixer::Latent(latent) => latent.hook_points(),
+            Mixer::StateSpace(mixer) => mixer.hook_points(),
         });
         points.extend(norm(&self.ln1_post));
-        points.push(PointInfo::always(&self.hook_attn_out, stream));
+        match &self.mixer {
+            Mixer::StateSpace(_) => points.extend(self.never_attention()),
+            _ => points.push(PointInfo::always(&self.hook_attn_out, stream)),
+        }
         points.push(match self.layout {
             Layout::Sequential | Layout::PostNorm => PointInfo::always(&self.hook_resid_mid, stream),
             Layout::Parallel => {
@@ -193,7 +213,10 @@ impl Block {
             None => self.mix_split(&resid_pre, around, past, tap)?,
         };
         let attn_out = self.branch(attn_out, &self.ln1_post, tap)?;
-        let attn_out = tap.pass(&self.hook_attn_out, attn_out)?;
+        let attn_out = match &self.mixer {
+            Mixer::StateSpace(_) => attn_out,
+            _ => tap.pass(&self.hook_attn_out, attn_out)?,
+        };
         let resid_mid = (&resid_pre + attn_out)?;
         let Some(feed_forward) = &self.feed_forward else {
             return tap.pass(&self.hook_resid_post, resid_mid);
@@ -228,6 +251,20 @@ impl Block {
     pub(super) fn attention(&self) -> Result<&Attention> {
         match &self.mixer {
             Mixer::Attention(attention) => Ok(attention),
+            Mixer::Latent(_) => Err(Error::msg(
+                "the model has latent attention, which has no W_Q, W_K and W_V of the usual kind; its weights are in model.weights()",
+            )),
+            Mixer::StateSpace(_) => {
+                Err(Error::msg("a layer has a state-space mixer, and no attention; its weights are in model.weights()"))
+            }
+        }
+    }
+
+    /// What each head writes: z `[batch, pos, head, d_head]` to `[batch, pos, head, d_model]`, without b_O.
+    pub(super) fn head_results(&self, z: &Tensor) -> Result<Tensor> {
+        match &self.mixer {
+            Mixer::Latent(latent) => latent.head_results(z),
+            _ => self.attention()?.head_results(z),
         }
     }
 
@@ -248,6 +285,8 @@ impl Block {
             ln1: norm(&self.ln1),
             mixer: match &self.mixer {
                 Mixer::Attention(attention) => MixerWeights::Attention(attention.weights().clone()),
+                Mixer::Latent(latent) => MixerWeights::Latent(latent.weights().clone()),
+                Mixer::StateSpace(mixer) => mixer.weights(),
             },
             ln1_post: norm(&self.ln1_post),
             ln2: norm(&self.ln2),
@@ -284,7 +323,11 @@ impl Block {
         past: Option<&mut LayerCache>,
         tap: &mut Tap,
     ) -> Result<Tensor> {
-        let Mixer::Attention(attention) = &self.mixer;
+        let attention = match &self.mixer {
+            Mixer::Attention(attention) => attention,
+            Mixer::Latent(latent) => return latent.forward(normalized, around, past, tap),
+            Mixer::StateSpace(mixer) => return mixer.forward(normalized, around, past, tap),
+        };
         // A shortformer's values know no position.
         match &around.pos_embed {
             Some(pos_embed) => {
@@ -334,6 +377,21 @@ impl Block {
         let k = input(&self.hook_k_input, self.n_key_value_heads, true, pos_embed.as_ref())?;
         let v = input(&self.hook_v_input, self.n_key_value_heads, false, pos_embed.as_ref())?;
         attention.forward([&q, &k, &v], around, past, tap)
+    }
+
+    /// The points of inputs that are not split here, and why.
+    fn never_split(&self, why: &str) -> Vec<PointInfo> {
+        let inputs = [&self.hook_attn_in, &self.hook_q_input, &self.hook_k_input, &self.hook_v_input];
+        inputs.map(|point| PointInfo::never(point.shared_name(), why)).into()
+    }
+
+    /// The attention's points, in a block that has none.
+    fn never_attention(&self) -> Vec<PointInfo> {
+        let block = self.hook_attn_out.name().trim_end_matches(".hook_attn_out");
+        let points = ["q", "k", "v", "rot_q", "rot_k", "attn_scores", "pattern", "z", "result"];
+        let names = points.iter().map(|point| format!("{block}.attn.hook_{point}"));
+        let names = names.chain([self.hook_attn_out.name().to_string()]);
+        names.map(|name| PointInfo::never(name, NO_ATTENTION)).collect()
     }
 
     pub(super) fn input_points(&self) -> Vec<PointInfo> {

@@ -2,7 +2,9 @@
 
 use super::activations::Activation;
 use super::experts::Experts;
+use super::latent_attention::LatentAttention;
 use super::rotary::{RopeScaling, Rotary};
+use super::state_space::StateSpace;
 use crate::weights::Processing;
 
 /// The shape of a model, in TransformerLens' names. A family makes it from `config.json`.
@@ -97,6 +99,10 @@ pub struct ModelConfig {
     pub n_token_types: usize,
     /// A token that takes no position: it is skipped in the count and gets no position vector (RoBERTa's padding).
     pub unplaced_token: Option<u32>,
+    /// The sizes of latent attention, where the attention is of that kind.
+    pub latent_attention: Option<LatentAttention>,
+    /// The settings of the state-space mixers that stand in the attention's place.
+    pub state_space: Option<StateSpace>,
 }
 
 /// What one layer has for itself.
@@ -239,6 +245,8 @@ impl ModelConfig {
             attn_out_is_normalized: false,
             n_token_types: 0,
             unplaced_token: None,
+            latent_attention: None,
+            state_space: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use super::encoder::Encoding;
+use super::selective_scan::SsmState;
 use crate::{Error, Result};
 
 /// Keys (after rotary positions) and values of every layer, and which of their positions are padding.
@@ -15,10 +16,12 @@ pub struct KvCache {
     pub(super) encoded: Option<Encoding>,
 }
 
-/// One layer's keys and values, `[batch, pos, kv_head, d_head]` each.
+/// One layer's keys and values, `[batch, pos, kv_head, d_head]` each, or the state of its state-space mixer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LayerCache {
     keys_values: Option<(Tensor, Tensor)>,
+    /// What a state-space mixer has instead of keys and values.
+    pub(super) state: Option<SsmState>,
     /// Keys and values of the cross-attention, which stay as they are.
     pub(super) cross: Option<(Tensor, Tensor)>,
 }
@@ -31,7 +34,7 @@ impl KvCache {
 
     /// How many positions it holds.
     pub fn len(&self) -> usize {
-        self.layers.first().and_then(|layer| layer.keys_values.as_ref()).map_or(0, |(k, _)| k.dims()[1])
+        self.layers.first().and_then(LayerCache::shape).map_or(0, |(_, pos)| pos)
     }
 
     /// Whether it holds none.
@@ -41,7 +44,7 @@ impl KvCache {
 
     /// The batch that it holds; none while it is empty.
     pub fn batch(&self) -> Option<usize> {
-        self.layers.first().and_then(|layer| layer.keys_values.as_ref()).map(|(k, _)| k.dims()[0])
+        self.layers.first().and_then(LayerCache::shape).map(|(batch, _)| batch)
     }
 
     /// How many real tokens each row holds, which is the position of the next one.
@@ -91,6 +94,15 @@ impl KvCache {
 }
 
 impl LayerCache {
+    /// Rows and positions that it holds; none while it is empty.
+    fn shape(&self) -> Option<(usize, usize)> {
+        match (&self.keys_values, &self.state) {
+            (Some((k, _)), _) => Some((k.dims()[0], k.dims()[1])),
+            (None, Some(state)) => Some((state.batch(), state.seen())),
+            (None, None) => None,
+        }
+    }
+
     /// Adds new keys and values and gives all of them.
     pub(super) fn append(&mut self, k: &Tensor, v: &Tensor) -> Result<(Tensor, Tensor)> {
         let all = match self.keys_values.take() {

@@ -64,6 +64,17 @@ impl Masks {
         self.keys
     }
 
+    /// 1 for each of the queries that is real, 0 for padding, `[batch, query, 1]`; none if all are real.
+    pub(super) fn real_queries(&self) -> Result<Option<Tensor>> {
+        let Some(real) = &self.real else { return Ok(None) };
+        let last = |row: &Vec<bool>| {
+            row.iter().skip(self.keys.saturating_sub(self.queries)).map(|&real| f32::from(u8::from(real))).collect()
+        };
+        let marks: Vec<Vec<f32>> = real.iter().map(last).collect();
+        let shape = (marks.len(), self.queries, 1);
+        Ok(Some(Tensor::from_vec(marks.concat(), shape, &self.device)?))
+    }
+
     fn make(&self, sees: Sees) -> Result<Tensor> {
         // An encoder may have fewer keys than there are queries; all of them see all keys then.
         let offset = self.keys.saturating_sub(self.queries);

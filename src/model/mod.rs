@@ -14,9 +14,12 @@ mod generate;
 mod head;
 mod input;
 mod kv_cache;
+mod latent_attention;
 mod linear;
 mod load;
 mod loss;
+mod mamba;
+mod mamba2;
 mod mask;
 mod mlp;
 mod norm;
@@ -26,8 +29,10 @@ mod relative_bias;
 mod rotary;
 mod routing;
 mod run;
+mod selective_scan;
 mod sinusoid;
 mod staged;
+mod state_space;
 mod surroundings;
 
 use std::fmt;
@@ -51,11 +56,13 @@ pub use experts::{ExpertJoin, Experts};
 pub use generate::{GenerateOptions, Generation};
 pub use input::Input;
 pub use kv_cache::KvCache;
+pub use latent_attention::LatentAttention;
 pub use load::LoadOptions;
 pub use loss::{log_probs_of_next, next_token_loss};
 pub use rotary::{RopeScaling, Rotary};
 pub use routing::{ExpertGroups, GroupScore, RouterScores, Routing};
 pub use run::{Logits, RunOptions, RunOutput};
+pub use state_space::StateSpace;
 
 /// A transformer whose every activation can be read and changed.
 ///

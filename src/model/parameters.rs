@@ -124,7 +124,7 @@ impl HookedTransformer {
     /// What each head of a layer writes, `[batch, pos, head, d_model]`, from its z `[batch, pos, head, d_head]`.
     pub(crate) fn head_results(&self, layer: usize, z: &Tensor) -> Result<Tensor> {
         match self.inner.blocks.get(layer) {
-            Some(block) => block.attention()?.head_results(z),
+            Some(block) => block.head_results(z),
             None => Err(Error::msg(format!("there is no layer {layer}: the model has {}", self.cfg().n_layers))),
         }
     }

@@ -51,6 +51,8 @@ impl Block {
         let post = self.layout == Layout::PostNorm;
         let attention = match &self.mixer {
             Mixer::Attention(attention) => attention.hook_points(),
+            Mixer::Latent(latent) => latent.hook_points(),
+            Mixer::StateSpace(mixer) => mixer.hook_points(),
         };
         let mlp = match &self.feed_forward {
             Some(FeedForward::Mlp(mlp)) => mlp.hook_points(),

@@ -22,7 +22,9 @@ mod experts;
 mod files;
 mod gguf_config;
 mod gguf_names;
+mod latent;
 mod leftovers;
+mod mamba;
 mod parts;
 mod processing;
 mod source;
@@ -36,6 +38,8 @@ pub use encoder::{EncoderWeights, HeadWeights};
 pub use experts::ExpertsWeights;
 pub(crate) use experts::{PROJ, W123};
 pub(crate) use gguf_config::config_json as gguf_config_json;
+pub use latent::LatentWeights;
+pub use mamba::{Mamba2Weights, MambaWeights};
 pub use processing::Processing;
 pub use source::{Linear, WeightSource};
 
@@ -99,6 +103,12 @@ pub struct BlockWeights {
 pub enum MixerWeights {
     /// Attention.
     Attention(AttentionWeights),
+    /// Attention whose keys and values come from one narrow latent.
+    Latent(LatentWeights),
+    /// A Mamba mixer.
+    Mamba(MambaWeights),
+    /// A Mamba-2 mixer.
+    Mamba2(Mamba2Weights),
 }
 
 /// What works on each position by itself.
@@ -214,6 +224,9 @@ impl Parts for MixerWeights {
     fn parts<'a>(&'a mut self, block: &str, found: &mut Vec<(String, &'a mut Tensor)>) {
         match self {
             Self::Attention(attention) => attention.parts(&parts::join(block, "attn"), found),
+            Self::Latent(latent) => latent.parts(&parts::join(block, "attn"), found),
+            Self::Mamba(mamba) => mamba.parts(&parts::join(block, "mixer"), found),
+            Self::Mamba2(mamba) => mamba.parts(&parts::join(block, "mixer"), found),
         }
     }
 }

@@ -60,7 +60,7 @@ impl Processing {
         }
         if steps.fold_value_biases && cfg.clip_qkv.is_none() {
             for BlockWeights { mixer, .. } in &mut weights.blocks {
-                let MixerWeights::Attention(attention) = mixer;
+                let MixerWeights::Attention(attention) = mixer else { continue };
                 fold_value_bias(attention)?;
                 if centering {
                     center(&mut attention.b_o)?;
@@ -95,16 +95,23 @@ fn can_center(weights: &Weights, cfg: &ModelConfig) -> bool {
 type Map<'a> = (&'a mut Tensor, &'a mut Option<Tensor>);
 
 impl MixerWeights {
-    /// The maps that read the normed stream, `[.., d_model, out]`.
+    /// The maps that read the normed stream, `[.., d_model, out]`. Those of latents and of state-space mixers keep their
+    /// norm, as in TransformerLens.
     fn readers(&mut self) -> Vec<Map<'_>> {
-        let Self::Attention(a) = self;
-        vec![(&mut a.w_q, &mut a.b_q), (&mut a.w_k, &mut a.b_k), (&mut a.w_v, &mut a.b_v)]
+        match self {
+            Self::Attention(a) => vec![(&mut a.w_q, &mut a.b_q), (&mut a.w_k, &mut a.b_k), (&mut a.w_v, &mut a.b_v)],
+            Self::Latent(_) | Self::Mamba(_) | Self::Mamba2(_) => Vec::new(),
+        }
     }
 
     /// The maps that write to the residual stream, `[.., d_model]`.
     fn writers(&mut self) -> Vec<Map<'_>> {
-        let Self::Attention(a) = self;
-        vec![(&mut a.w_o, &mut a.b_o)]
+        vec![match self {
+            Self::Attention(a) => (&mut a.w_o, &mut a.b_o),
+            Self::Latent(a) => (&mut a.w_o, &mut a.b_o),
+            Self::Mamba(mamba) => (&mut mamba.w_out, &mut mamba.b_out),
+            Self::Mamba2(mamba) => (&mut mamba.w_out, &mut mamba.b_out),
+        }]
     }
 }
 
@@ -138,7 +145,7 @@ fn fold_ln(weights: &mut Weights, cfg: &ModelConfig) -> Result<()> {
             readers.append(&mut feed_forward_readers);
         }
         for (ln, readers) in [(ln1, readers), (ln2, feed_forward_readers)] {
-            let Some(ln) = ln else { continue };
+            let Some(ln) = ln.as_mut().filter(|_| !readers.is_empty()) else { continue };
             for (w, b) in readers {
                 fold(ln, w, b, centers)?;
             }
