@@ -117,8 +117,9 @@ impl Mamba2 {
 
         // The gate is SiLU whatever the model's activation function is.
         let y = (y * gate.contiguous()?.to_dtype(wide)?.silu()?)?;
-        let scale = (y.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?;
-        let mut y = y.broadcast_div(&scale)?.to_dtype(dtype)?;
+        let grouped = y.reshape((batch, pos, n_groups, d_inner / n_groups))?;
+        let scale = (grouped.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?;
+        let mut y = grouped.broadcast_div(&scale)?.reshape((batch, pos, d_inner))?.to_dtype(dtype)?;
         if let Some(factor) = &w.norm.w {
             y = y.broadcast_mul(factor)?;
         }

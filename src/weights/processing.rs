@@ -140,7 +140,12 @@ fn fold_ln(weights: &mut Weights, cfg: &ModelConfig) -> Result<()> {
     let centers = cfg.normalization == Normalization::LayerNorm;
     for BlockWeights { ln1, mixer, ln2, feed_forward, .. } in &mut weights.blocks {
         let mut readers = mixer.readers();
-        let mut feed_forward_readers = feed_forward.as_mut().map(FeedForwardWeights::readers).unwrap_or_default();
+        let mut feed_forward_readers = match feed_forward {
+            // TransformerLens leaves the experts of these models as they are.
+            Some(FeedForwardWeights::Experts(_)) if cfg.latent_attention.is_some() => Vec::new(),
+            Some(feed_forward) => feed_forward.readers(),
+            None => Vec::new(),
+        };
         if ln2.is_none() && cfg.parallel_attn_mlp {
             readers.append(&mut feed_forward_readers);
         }
