@@ -15,8 +15,13 @@ fn every_fixture_agrees_with_its_reference() {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let report = example::compare(&folder).unwrap();
         assert!(report.is_ok(), "{}", example::as_line(&name, &Ok(report)));
-        // TransformerLens does not run these two; Hugging Face's logits are all that their references have.
-        let least = if ["falcon_40b_style", "phimoe"].contains(&&*name) { 1 } else { 100 };
+        // TransformerLens does not run two of them, so Hugging Face's logits are all that their references have; the
+        // blocks of Mamba have few points.
+        let least = match &*name {
+            "falcon_40b_style" | "phimoe" => 1,
+            "mamba" | "mamba2" => 50,
+            _ => 100,
+        };
         assert!(report.compared >= least, "{name}: only {} entries were compared", report.compared);
         assert_eq!(report.unknown, Vec::<String>::new(), "{name}: known hook points were left uncompared");
     }

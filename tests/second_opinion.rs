@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
-use candle_transformers::models::{bert, gemma2, llama, mixtral, qwen2, t5};
+use candle_transformers::models::{bert, gemma2, llama, mamba, mixtral, qwen2, t5};
 use candlescope::candle_core;
 use candlescope::candle_nn::{VarBuilder, VarMap};
 use candlescope::prelude::*;
@@ -256,4 +256,27 @@ fn t5() {
 #[test]
 fn t5_with_gates() {
     t5_pair("t5_gated", 10, "gated-gelu", false);
+}
+
+/// Candle fixes the state's size, the convolution and the expansion, and calls the embedding as the first Mamba did.
+#[test]
+fn mamba() {
+    let config = json!({"model_type": "mamba", "hidden_size": 40, "num_hidden_layers": 3, "vocab_size": 152,
+        "state_size": 16, "conv_kernel": 4, "expand": 2, "intermediate_size": 80, "time_step_rank": 3,
+        "layer_norm_epsilon": 1e-5, "use_bias": false, "use_conv_bias": true, "hidden_act": "silu",
+        "residual_in_fp32": true, "tie_word_embeddings": true});
+    let theirs = json!({"d_model": 40, "n_layer": 3, "vocab_size": 152, "pad_vocab_size_multiple": 8});
+    let theirs: mamba::Config = read(&theirs);
+    let rename = |name: &str| name.replace("backbone.embedding.", "backbone.embeddings.");
+    let pair = Pair::new("mamba", 7, &config, rename, |vb| mamba::Model::new(&theirs, vb.pp("backbone")));
+    let mut state = mamba::State::new(1, &theirs, DType::F32, &Device::Cpu).unwrap();
+    let mut step = |model: &mamba::Model, token: u32| {
+        let token = Tensor::new(&[token], &Device::Cpu).unwrap();
+        model.forward(&token, &mut state).unwrap().squeeze(0).unwrap()
+    };
+    let steps = |model: &mut mamba::Model| {
+        let rows = TOKENS.iter().map(|token| step(model, *token)).collect::<Vec<_>>();
+        Tensor::stack(&rows, 0).unwrap()
+    };
+    pair.compare(steps, all_positions);
 }

@@ -209,3 +209,18 @@ fn unembedding(cfg: &ModelConfig, source: &WeightSource, w_e: &Tensor, name: &st
     // A multiplier of the logits is made part of the map, so that its columns are what moves a logit.
     if cfg.logits_multiplier == 1.0 { Ok(w_u) } else { Ok((w_u * cfg.logits_multiplier)?) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::FAMILIES;
+    use crate::hub::known_models;
+
+    #[test]
+    fn every_model_of_the_registry_is_of_a_known_family() {
+        for model in known_models().iter() {
+            // The wrapper of the larger Gemma 3, whose language model is found inside of it.
+            let family = if model.family == "gemma3" { "gemma3_text" } else { model.family };
+            assert!(FAMILIES.iter().any(|known| known.model_type == family), "{}: {family}", model.name);
+        }
+    }
+}
