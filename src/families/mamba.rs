@@ -3,7 +3,7 @@
 use super::{ConfigJson, Family, layout};
 use crate::Result;
 use crate::model::{Activation, ModelConfig, Normalization, Positions, Sizes, StateSpace};
-use crate::weights::{BlockWeights, MambaWeights, MixerWeights, Processing, WeightSource, Weights};
+use crate::weights::{BlockWeights, MambaWeights, MixerWeights, WeightSource, Weights};
 
 pub(super) static FAMILY: Family = Family { model_type: "mamba", config, weights };
 
@@ -53,8 +53,6 @@ pub(super) fn state_space(
         eps: json.number_or("layer_norm_epsilon", 1e-5)?,
         positions: Positions::None,
         tie_word_embeddings: json.flag_or("tie_word_embeddings", tied)?,
-        // TransformerLens leaves the weights of these models as they are.
-        processing: Processing::none(),
         state_space: Some(settings),
         ..ModelConfig::new(&json.string("model_type")?, act_fn, sizes)
     })
