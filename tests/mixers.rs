@@ -89,7 +89,7 @@ fn a_mixer_can_be_hooked_and_an_attention_that_is_not_there_says_so() {
             let changed = model.run_with_hooks(prompt(), &hooks).unwrap();
             assert!(max_difference(&clean, &changed) > 1e-4, "{name}: {point}");
         }
-        let hooks = Hooks::new().edit("blocks.1.attn.hook_pattern", |t, _| Ok(t));
+        let hooks = Hooks::new().edit("blocks.1.attn.hook_pattern", |t, _| Ok(t.clone()));
         let error = model.run_with_hooks(prompt(), &hooks).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.contains("state-space"), "{name}: {error}");
     }
