@@ -18,7 +18,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
             "num_heads ({n_heads}) times head_dim ({d_head}) must be expand times hidden_size ({d_inner})"
         )));
     }
-    // Hugging Face reads these keys and then computes as if they were not there, so a file that sets them means more.
+    // Keys of the original code, for models that Hugging Face's code would compute otherwise.
     json.refuse_if(json.flag_or("norm_before_gate", false)?, "norm_before_gate")?;
     json.refuse_if(!json.flag_or("rms_norm", true)?, "rms_norm: false")?;
     let n_groups = json.size_or("n_groups", 8)?;

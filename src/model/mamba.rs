@@ -94,7 +94,8 @@ impl Mamba {
         let (y, state) = scan.run(state_of(past.as_deref()))?;
         keep(past, conv, state, x.dim(1)?);
         let y = (y.squeeze(2)?.to_dtype(dtype)? + x.broadcast_mul(&w.d)?)?;
-        let y = (y * self.act_fn.forward(&gate.contiguous()?)?)?;
+        // The gate is SiLU whatever the model's activation function is.
+        let y = (y * Activation::Silu.forward(&gate.contiguous()?)?)?;
         let out = self.hook_out_proj.pass(tap, linear(&y, &w.w_out, w.b_out.as_ref())?)?;
         self.hook_out.pass(tap, out)
     }

@@ -23,6 +23,8 @@ pub(super) struct Mamba2 {
     hook_in: Named,
     hook_in_proj: Named,
     hook_conv: Named,
+    hook_inner_in: Named,
+    hook_inner_gate: Named,
     hook_inner_norm: Named,
     hook_out_proj: Named,
     hook_out: Named,
@@ -45,6 +47,8 @@ impl Mamba2 {
                 &["mixer.conv1d.hook_out", "mixer.hook_conv"],
                 "[batch, d_inner + 2 * n_groups * d_state, pos]",
             ),
+            hook_inner_in: point(&["mixer.inner_norm.hook_in"], "[batch, pos, d_inner]"),
+            hook_inner_gate: point(&["mixer.inner_norm.hook_gate"], "[batch, pos, d_inner]"),
             hook_inner_norm: point(&["mixer.inner_norm.hook_out", "mixer.hook_inner_norm"], "[batch, pos, d_inner]"),
             hook_out_proj: point(&["mixer.out_proj.hook_out"], stream),
             hook_out: point(&["mixer.hook_out", "mixer.hook_ssm_out", "hook_mixer_out"], stream),
@@ -56,6 +60,8 @@ impl Mamba2 {
             &self.hook_in,
             &self.hook_in_proj,
             &self.hook_conv,
+            &self.hook_inner_in,
+            &self.hook_inner_gate,
             &self.hook_inner_norm,
             &self.hook_out_proj,
             &self.hook_out,
@@ -116,10 +122,12 @@ impl Mamba2 {
         let y = (y + scan.x.broadcast_mul(&skipped)?)?.reshape((batch, pos, d_inner))?;
 
         // The gate is SiLU whatever the model's activation function is.
-        let y = (y * gate.contiguous()?.to_dtype(wide)?.silu()?)?;
-        let grouped = y.reshape((batch, pos, n_groups, d_inner / n_groups))?;
-        let scale = (grouped.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?;
-        let mut y = grouped.broadcast_div(&scale)?.reshape((batch, pos, d_inner))?.to_dtype(dtype)?;
+        let y = self.hook_inner_in.pass(tap, y)?;
+        let gate = self.hook_inner_gate.pass(tap, gate.contiguous()?)?;
+        let y = (y * gate.to_dtype(wide)?.silu()?)?.reshape((batch, pos, n_groups, d_inner / n_groups))?;
+        // Each group is normalised by itself.
+        let scale = (y.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?;
+        let mut y = y.broadcast_div(&scale)?.reshape((batch, pos, d_inner))?.to_dtype(dtype)?;
         if let Some(factor) = &w.norm.w {
             y = y.broadcast_mul(factor)?;
         }
