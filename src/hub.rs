@@ -4,25 +4,28 @@
 //! 1. a bundled model, which is part of the program ([`bundled_names`]);
 //! 2. a folder with `config.json` and weights (safetensors, or else PyTorch's, or else GGUF), as Hugging Face lays it
 //!    out, or a path straight to a file of weights;
-//! 3. a name on the model hub, or a customary short one ([`aliases`]). What the local cache has is used without asking
+//! 3. a name on the model hub, or a customary short one ([`find_models`]), with `@revision` after it if need be. What the local cache has is used without asking
 //!    the network; only what it lacks is downloaded. The variables that Hugging Face's own tools read are honoured,
 //!    see [`HubSettings`].
 
-mod alias;
 mod bundled;
+mod checkpoints;
 mod files;
 mod folder;
+mod registry;
 mod remote;
 mod settings;
+mod version;
 mod weights;
 
-use crate::error::near_misses;
 use crate::{Error, Result};
 
-pub use alias::aliases;
 pub use bundled::names as bundled_names;
+pub use checkpoints::{Checkpoint, CheckpointChoice, CheckpointLabels, CheckpointUnit, checkpoint_labels};
 pub use files::{FileData, ModelFiles};
+pub use registry::{KnownModel, KnownModels, find_models, known_models, near_names};
 pub use settings::HubSettings;
+pub use version::Version;
 
 /// Finds a model's files by name, under the settings of the environment.
 ///
@@ -40,26 +43,65 @@ pub fn resolve(name: &str, revision: Option<&str>) -> Result<ModelFiles> {
 /// # Errors
 /// As [`resolve`].
 pub fn resolve_with(name: &str, revision: Option<&str>, settings: &HubSettings) -> Result<ModelFiles> {
+    let revision = revision.map(str::to_string);
+    resolve_version_with(name, &Version { revision, ..Version::default() }, settings)
+}
+
+/// Finds a model's files by name, in a certain version: a revision, a subfolder, a training checkpoint.
+///
+/// # Errors
+/// As [`resolve`], and a version that the model does not have.
+pub fn resolve_version(name: &str, version: &Version) -> Result<ModelFiles> {
+    resolve_version_with(name, version, &HubSettings::from_env()?)
+}
+
+/// Finds a model's files by name, in a certain version.
+///
+/// # Errors
+/// As [`resolve_version`].
+pub fn resolve_version_with(name: &str, version: &Version, settings: &HubSettings) -> Result<ModelFiles> {
     let name = name.trim();
-    let local = bundled::find(name).map(Ok).or_else(|| folder::find(name));
-    match (local, revision) {
-        (Some(Ok(files)), Some(revision)) => Err(Error::msg(format!(
-            "'{name}' is {}, which has no revisions; leave revision '{revision}' out",
-            files.origin
-        ))),
-        (Some(found), _) => found,
-        (None, _) if !remote::is_repository_name(name) => Err(unknown(
-            name,
-            format!("it is no bundled model ({}), no folder, and can't be a name on the hub", bundled_list()),
-        )),
-        (None, _) => remote::find(name, revision.unwrap_or("main"), settings),
+    version.check()?;
+    if let Some(files) = bundled::find(name) {
+        return version.refuse_for(&files.origin).map(|()| files);
     }
+    if let Some(found) = folder::find(name, version) {
+        return found;
+    }
+    if let Some((name, revision)) = name.rsplit_once('@') {
+        return resolve_version_with(name, &version.at(revision)?, settings);
+    }
+    if !remote::is_repository_name(name) {
+        let looked = format!("it is no bundled model ({}), no folder, and can't be a name on the hub", bundled_list());
+        return Err(unknown(name, looked));
+    }
+    remote::find(name, version, settings)
+}
+
+/// Finds the tokenizer of a model on the hub: `tokenizer.json`, and `tokenizer_config.json` where there is one. The
+/// model's weights are not looked for, so nothing but these two is downloaded.
+///
+/// # Errors
+/// A repository that has no `tokenizer.json`, or that can't be asked.
+pub fn resolve_tokenizer(name: &str) -> Result<(FileData, Option<FileData>)> {
+    resolve_tokenizer_with(name, &HubSettings::from_env()?)
+}
+
+/// Finds the tokenizer of a model on the hub.
+///
+/// # Errors
+/// As [`resolve_tokenizer`].
+pub fn resolve_tokenizer_with(name: &str, settings: &HubSettings) -> Result<(FileData, Option<FileData>)> {
+    let name = name.trim();
+    if !remote::is_repository_name(name) {
+        return Err(unknown(name, "it can't be a name on the hub".to_string()));
+    }
+    remote::find_tokenizer(name, settings)
 }
 
 /// The error for a name that nothing answers to.
 fn unknown(name: &str, looked: String) -> Error {
-    let known = bundled_names().into_iter().chain(aliases().iter().map(|(alias, _)| *alias));
-    Error::UnknownModel { name: name.to_string(), looked, near: near_misses(name, known) }
+    Error::UnknownModel { name: name.to_string(), looked, near: near_names(name) }
 }
 
 /// The bundled models' names, for messages.

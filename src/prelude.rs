@@ -10,6 +10,7 @@ pub use crate::hooks::points::*;
 pub use crate::hooks::{
     Activations, HookPoint, HookedModule, Hooks, PointInfo, Selector, Tap, act_name, all, matching,
 };
+pub use crate::hub::{checkpoint_labels, find_models, known_models};
 pub use crate::model::{
     GenerateOptions, Generation, HookedTransformer, Input, KvCache, LoadOptions, Logits, ModelConfig, RunOptions,
     RunOutput,

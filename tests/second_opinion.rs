@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
-use candle_transformers::models::{llama, qwen2};
+use candle_transformers::models::{bert, gemma2, llama, mamba, mixtral, qwen2, t5};
 use candlescope::candle_core;
 use candlescope::candle_nn::{VarBuilder, VarMap};
 use candlescope::prelude::*;
@@ -172,4 +172,111 @@ fn qwen2() {
     let theirs: qwen2::Config = read(&config);
     let pair = Pair::new("qwen2", 4, &config, unchanged, |vb| qwen2::ModelForCausalLM::new(&theirs, vb));
     pair.compare(|model| in_steps(|ids, at| model.forward(ids, at)), from_the_third);
+}
+
+/// With scores scaled by the width of a head, as candle always does, and a window as wide as the context: candle gives it to every layer, Hugging Face to every other one.
+#[test]
+fn gemma2() {
+    let mut config = llama_config("gemma2");
+    config.as_object_mut().unwrap().extend(
+        json!({"attention_bias": false, "head_dim": 16, "hidden_activation": "gelu_pytorch_tanh",
+            "final_logit_softcapping": 6.0, "attn_logit_softcapping": 3.0, "query_pre_attn_scalar": 16,
+            "sliding_window": 40, "tie_word_embeddings": true})
+        .as_object()
+        .unwrap()
+        .clone(),
+    );
+    let theirs: gemma2::Config = read(&config);
+    let pair = Pair::new("gemma2", 5, &config, unchanged, |vb| gemma2::Model::new(false, &theirs, vb));
+    pair.compare(|model| in_steps(|ids, at| model.forward(ids, at)), from_the_third);
+}
+
+/// With a window as wide as the context; Hugging Face's Mixtral has none.
+#[test]
+fn mixtral() {
+    let mut config = llama_config("mixtral");
+    config["num_experts_per_tok"] = json!(2);
+    config["num_local_experts"] = json!(5);
+    let mut theirs = config.clone();
+    theirs["sliding_window"] = json!(40);
+    theirs["use_flash_attn"] = json!(false);
+    let theirs: mixtral::Config = read(&theirs);
+    let pair = Pair::new("mixtral", 6, &config, unchanged, |vb| mixtral::Model::new(&theirs, vb));
+    pair.compare(|model| in_steps(|ids, at| model.forward(ids, at)), from_the_third);
+}
+
+/// Untied, because candle's head has a matrix of its own.
+#[test]
+fn bert() {
+    let config = json!({"model_type": "bert", "vocab_size": 150, "hidden_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 6, "intermediate_size": 80, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
+        "max_position_embeddings": 40, "type_vocab_size": 2, "initializer_range": 0.02, "layer_norm_eps": 1e-12,
+        "pad_token_id": 0, "position_embedding_type": "absolute", "tie_word_embeddings": false});
+    let theirs: bert::Config = read(&config);
+    let pair = Pair::new("bert", 8, &config, unchanged, |vb| bert::BertForMaskedLM::load(vb, &theirs));
+    let run = |model: &mut bert::BertForMaskedLM| {
+        let ids = ids(&TOKENS);
+        model.forward(&ids, &ids.zeros_like().unwrap(), None).unwrap().squeeze(0).unwrap()
+    };
+    pair.compare(run, all_positions);
+}
+
+/// Candle sorts distances in the decoder into the encoder's buckets, which are the same below a quarter of their number:
+/// so the decoder's input is shorter than that (and the encoder's is longer).
+fn t5_pair(name: &str, seed: u64, feed_forward: &str, tied: bool) {
+    const DECODER: [u32; 6] = [0, 17, 120, 5, 44, 17];
+    let config = json!({"model_type": "t5", "vocab_size": 150, "d_model": 40, "d_kv": 12, "d_ff": 56, "num_layers": 2,
+        "num_decoder_layers": 3, "num_heads": 5, "relative_attention_num_buckets": 24,
+        "relative_attention_max_distance": 20, "dropout_rate": 0.1, "layer_norm_epsilon": 1e-6,
+        "initializer_factor": 1.0, "feed_forward_proj": feed_forward, "tie_word_embeddings": tied,
+        "is_encoder_decoder": true, "use_cache": false, "pad_token_id": 0, "eos_token_id": 1,
+        "decoder_start_token_id": 0});
+    let theirs: t5::Config = read(&config);
+    // A new VarMap has no shared.weight, and candle then asks for the decoder's.
+    let rename = |name: &str| name.replace("decoder.embed_tokens.", "shared.");
+    let pair = Pair::new(name, seed, &config, rename, |vb| t5::T5ForConditionalGeneration::load(vb, &theirs));
+    let prefixes = |model: &mut t5::T5ForConditionalGeneration| {
+        let row = |n| model.forward(&ids(&TOKENS), &ids(&DECODER[..n])).unwrap().flatten_all().unwrap();
+        let logits = Tensor::stack(&(1..=DECODER.len()).map(row).collect::<Vec<_>>(), 0).unwrap();
+        // With tied embeddings candle multiplies by the root of d_model where Hugging Face divides by it.
+        if tied { (logits / 40.0).unwrap() } else { logits }
+    };
+    let ours = |model: &HookedTransformer| {
+        let options = RunOptions::new().decoder_input(DECODER.to_vec());
+        model.run(TOKENS.to_vec(), &options).unwrap().logits.unwrap().tensor().clone()
+    };
+    pair.compare(prefixes, ours);
+}
+
+#[test]
+fn t5() {
+    t5_pair("t5", 9, "relu", true);
+}
+
+#[test]
+fn t5_with_gates() {
+    t5_pair("t5_gated", 10, "gated-gelu", false);
+}
+
+/// Candle fixes the state's size, the convolution and the expansion, and calls the embedding as the first Mamba did.
+#[test]
+fn mamba() {
+    let config = json!({"model_type": "mamba", "hidden_size": 40, "num_hidden_layers": 3, "vocab_size": 152,
+        "state_size": 16, "conv_kernel": 4, "expand": 2, "intermediate_size": 80, "time_step_rank": 3,
+        "layer_norm_epsilon": 1e-5, "use_bias": false, "use_conv_bias": true, "hidden_act": "silu",
+        "residual_in_fp32": true, "tie_word_embeddings": true});
+    let theirs = json!({"d_model": 40, "n_layer": 3, "vocab_size": 152, "pad_vocab_size_multiple": 8});
+    let theirs: mamba::Config = read(&theirs);
+    let rename = |name: &str| name.replace("backbone.embedding.", "backbone.embeddings.");
+    let pair = Pair::new("mamba", 7, &config, rename, |vb| mamba::Model::new(&theirs, vb.pp("backbone")));
+    let mut state = mamba::State::new(1, &theirs, DType::F32, &Device::Cpu).unwrap();
+    let mut step = |model: &mamba::Model, token: u32| {
+        let token = Tensor::new(&[token], &Device::Cpu).unwrap();
+        model.forward(&token, &mut state).unwrap().squeeze(0).unwrap()
+    };
+    let steps = |model: &mut mamba::Model| {
+        let rows = TOKENS.iter().map(|token| step(model, *token)).collect::<Vec<_>>();
+        Tensor::stack(&rows, 0).unwrap()
+    };
+    pair.compare(steps, all_positions);
 }

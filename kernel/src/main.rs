@@ -19,8 +19,8 @@ mod relay;
 mod run;
 mod serve;
 mod session;
-mod tokens;
 mod toolchain;
+mod tools;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -60,6 +60,12 @@ enum Task {
         #[arg(long, default_value = "gpt2")]
         model: String,
     },
+    /// List the models that have a short name
+    Models {
+        /// A part of the name, the short name or the family
+        #[arg(default_value = "", hide_default_value = true)]
+        filter: String,
+    },
     /// Serve a notebook; Jupyter starts this
     #[command(hide = true)]
     Kernel {
@@ -79,7 +85,8 @@ fn main() -> ExitCode {
         Task::Install { place, features, no_build } => install::install(&place, &features, !no_build).map(|()| true),
         Task::Uninstall { place } => install::uninstall(&place).map(|()| true),
         Task::Run(options) => run::run(&options),
-        Task::Tokens { text, model } => tokens::tokens(&text, &model),
+        Task::Tokens { text, model } => tools::tokens(&text, &model),
+        Task::Models { filter } => tools::models(&filter),
         Task::Kernel { control_file, features } => serve::serve(&control_file, features).map(|()| true),
     };
     match result {

@@ -7,6 +7,7 @@ use crate::Result;
 use crate::analysis::FactoredMatrix;
 use crate::cache::{ActivationCache, AttentionPattern, Stack};
 use crate::hooks::{Activations, Fires, HookPoint, PointInfo};
+use crate::hub::{CheckpointLabels, CheckpointUnit, KnownModels};
 use crate::model::{Generation, HookedTransformer, Logits, ModelConfig, Normalization, Positions};
 use crate::tokens::Tokens;
 
@@ -294,6 +295,36 @@ impl Show for HookPoint {
     }
 }
 
+/// A table: short name, hub name, family, parameters.
+impl Show for KnownModels {
+    fn bundle(&self) -> Bundle {
+        let title = match self.filter() {
+            "" => "Known models".to_string(),
+            filter => format!("Known models with '{filter}'"),
+        };
+        let mut table =
+            Table::new(["short name", "hub name", "family", "parameters"]).title(title).max_rows(self.len());
+        for model in self.iter() {
+            table = table.row([model.short_name(), model.name, model.family, model.parameters]);
+        }
+        table.note("any other repository of a known family loads too, by its full name").bundle()
+    }
+}
+
+/// How many there are, the first and the last.
+impl Show for CheckpointLabels {
+    fn bundle(&self) -> Bundle {
+        let unit = match self.unit {
+            CheckpointUnit::Step => "steps",
+            CheckpointUnit::Token => "tokens",
+        };
+        let planned = if self.exact { "" } else { " (as planned; files are labelled up to two steps later)" };
+        let label = |at: Option<&u64>| at.map_or("?".to_string(), |label| count(*label as usize));
+        let (first, last) = (label(self.labels.first()), label(self.labels.last()));
+        Bundle::text(format!("{} checkpoints, after {first} to {last} {unit}{planned}", self.labels.len()))
+    }
+}
+
 fn stacked(mut views: Vec<Bundle>, of: usize, what: &str) -> Bundle {
     if views.len() < of {
         views.push(Bundle::text(format!("the first {} of {of} {what}", views.len())));
@@ -301,5 +332,26 @@ fn stacked(mut views: Vec<Bundle>, of: usize, what: &str) -> Bundle {
     match views.len() {
         1 => views.remove(0),
         _ => Bundle::stack(&views),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{checkpoint_labels, find_models};
+
+    #[test]
+    fn known_models_are_a_whole_table() {
+        let text = find_models("gemma-2-2b").bundle().text;
+        assert!(text.contains("google/gemma-2-2b-it") && text.contains("2.6B") && text.contains("gemma2"), "{text}");
+        let all = find_models("").bundle();
+        assert!(all.text.lines().count() > 250 && all.text.contains("NeelNanda/GELU_4L512W_C4_Code"));
+        assert!(all.png.is_some() && all.html.is_some_and(|html| html.contains("EleutherAI/pythia-160m")));
+    }
+
+    #[test]
+    fn checkpoint_labels_are_a_sentence() {
+        let text = checkpoint_labels("pythia-70m").unwrap().bundle().text;
+        assert_eq!(text, format!("154 checkpoints, after 0 to {} steps", count(143_000)));
     }
 }

@@ -46,6 +46,12 @@ pub(super) fn encoder(json: &ConfigJson, model_type: &str, n_ctx: usize) -> Resu
 }
 
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
+    for head in ["bert.pooler.", "cls.seq_relationship."] {
+        source.ignore(head);
+    }
+    if cfg.tie_word_embeddings {
+        source.ignore("cls.predictions.decoder.");
+    }
     let stack = stack(cfg, source, "bert.", 0)?;
     let transform = source.linear("cls.predictions.transform.dense", cfg.d_model, cfg.d_model)?;
     let ln_final = norm(source, "cls.predictions.transform.LayerNorm", cfg.d_model)?;

@@ -22,6 +22,16 @@ impl ConfigJson {
         Ok(Self { values, origin: origin.to_string() })
     }
 
+    /// Takes over what `other` has under these keys and this does not.
+    pub(crate) fn inherit(&mut self, other: &Self, keys: &[&str]) {
+        for key in keys {
+            let missing = self.value(key).is_none();
+            if let (true, Some(value), Some(own)) = (missing, other.value(key), self.values.as_object_mut()) {
+                own.insert(key.to_string(), value.clone());
+            }
+        }
+    }
+
     pub(crate) fn origin(&self) -> &str {
         &self.origin
     }

@@ -34,6 +34,9 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
 }
 
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
+    if cfg.tie_word_embeddings {
+        source.ignore("vocab_projector.weight");
+    }
     let d_model = cfg.d_model;
     let name = |part: &str| format!("distilbert.embeddings.{part}");
     let w_e = source.tensor(&name("word_embeddings.weight"), &[cfg.d_vocab, d_model])?;

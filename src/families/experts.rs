@@ -57,7 +57,8 @@ pub(super) fn weights_with_mixer(
         })
     };
     let blocks = (0..cfg.n_layers).map(block).collect::<Result<_>>()?;
-    Ok(Weights::new(w_e, blocks, Some(source.norm("norm", cfg.d_model)?), w_u))
+    let b_u = source.optional("lm_head.bias", &[cfg.d_vocab])?;
+    Ok(Weights { b_u, ..Weights::new(w_e, blocks, Some(source.norm("norm", cfg.d_model)?), w_u) })
 }
 
 /// Llama's attention, with norms on queries and keys where the configuration has them.

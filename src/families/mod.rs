@@ -153,6 +153,41 @@ static FAMILIES: &[&Family] = &[
     &xglm::FAMILY,
 ];
 
+/// A config.json's language model: its own, or the one that a wrapper for pictures or sound holds in `text_config`.
+pub(crate) fn language_model(json: ConfigJson) -> Result<ConfigJson> {
+    let known = |json: &ConfigJson| {
+        let model_type = json.value("model_type").and_then(|model_type| model_type.as_str());
+        FAMILIES.iter().any(|family| Some(family.model_type) == model_type)
+    };
+    if known(&json) || json.value("text_config").is_none() {
+        return Ok(json);
+    }
+    let mut text = json.nested("text_config")?;
+    text.inherit(&json, &["tie_word_embeddings"]);
+    Ok(text)
+}
+
+/// The language model's tensors: in a wrapper's file they stand behind a prefix, beside those for pictures and sound.
+pub(crate) fn language_model_source(source: WeightSource) -> WeightSource {
+    for other in [
+        "vision_tower.",
+        "vision_model.",
+        "multi_modal_projector.",
+        "audio_tower.",
+        "image_newline",
+        "visual.",
+        "model.vision_tower.",
+        "model.vision_model.",
+        "model.multi_modal_projector.",
+        "model.audio_tower.",
+        "model.visual.",
+        "model.image_newline",
+    ] {
+        source.ignore(other);
+    }
+    source.with_optional_prefix("language_model.").with_optional_prefix("model.language_model.")
+}
+
 /// The family that a config.json names.
 pub(crate) fn find(json: &ConfigJson) -> Result<&'static Family> {
     // TransformerLens' own files name no type.
@@ -173,4 +208,19 @@ fn unembedding(cfg: &ModelConfig, source: &WeightSource, w_e: &Tensor, name: &st
     let w_u = if cfg.tie_word_embeddings { w_e.t()? } else { source.linear(name, cfg.d_embed, cfg.d_vocab)?.w };
     // A multiplier of the logits is made part of the map, so that its columns are what moves a logit.
     if cfg.logits_multiplier == 1.0 { Ok(w_u) } else { Ok((w_u * cfg.logits_multiplier)?) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FAMILIES;
+    use crate::hub::known_models;
+
+    #[test]
+    fn every_model_of_the_registry_is_of_a_known_family() {
+        for model in known_models().iter() {
+            // The wrapper of the larger Gemma 3, whose language model is found inside of it.
+            let family = if model.family == "gemma3" { "gemma3_text" } else { model.family };
+            assert!(FAMILIES.iter().any(|known| known.model_type == family), "{}: {family}", model.name);
+        }
+    }
 }

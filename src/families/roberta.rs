@@ -23,6 +23,10 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
 }
 
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
+    source.ignore("roberta.pooler.");
+    if cfg.tie_word_embeddings {
+        source.ignore("lm_head.decoder.");
+    }
     let offset = cfg.unplaced_token.map_or(0, |pad| pad as usize + 1);
     let stack = bert::stack(cfg, source, "roberta.", offset)?;
     let dense = source.linear("lm_head.dense", cfg.d_model, cfg.d_model)?;

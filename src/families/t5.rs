@@ -82,6 +82,8 @@ fn activation(json: &ConfigJson, default: &str) -> Result<(Activation, bool)> {
 }
 
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
+    // Left in the first files, and never used.
+    source.ignore("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.");
     let shape = [cfg.d_vocab, cfg.d_model];
     let names = ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
     let name = names.into_iter().find(|name| source.has(name)).unwrap_or("shared.weight");

@@ -18,6 +18,7 @@ pub(super) fn find(name: &str) -> Option<ModelFiles> {
         weights: vec![file("model.safetensors", model.weights)],
         tokenizer: Some(file("tokenizer.json", model.tokenizer)),
         tokenizer_config: Some(file("tokenizer_config.json", model.tokenizer_config)),
+        checkpoint: None,
         chat_template: None,
     })
 }

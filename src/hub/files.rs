@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
+use super::Checkpoint;
 use super::weights::{self, Chosen};
 use crate::{Error, Result};
 
@@ -31,6 +32,8 @@ pub struct ModelFiles {
     pub tokenizer: Option<FileData>,
     /// `tokenizer_config.json`, if there is one.
     pub tokenizer_config: Option<FileData>,
+    /// Which training checkpoint this is, if one was asked for.
+    pub checkpoint: Option<Checkpoint>,
     /// `chat_template.jinja`, if there is one. It comes before a template in `tokenizer_config.json`.
     pub chat_template: Option<FileData>,
 }
@@ -130,6 +133,19 @@ pub(super) fn pick_file(name: &str, place: &impl Place, file: &str) -> Result<Mo
     collect(name, place, weights::choose_from(place, file))
 }
 
+/// The tokenizer of a place and its configuration, where it has them.
+pub(super) fn pick_tokenizer(place: &impl Place) -> Result<(Option<FileData>, Option<FileData>)> {
+    let optional = |file: &str| place.has(file).then(|| place.get(file).map(FileData::Path)).transpose();
+    Ok((optional(TOKENIZER)?, optional(TOKENIZER_CONFIG)?))
+}
+
+/// Gives a model the tokenizer of another place.
+pub(super) fn add_tokenizer(files: &mut ModelFiles, place: &impl Place) -> Result<()> {
+    (files.tokenizer, files.tokenizer_config) = pick_tokenizer(place)?;
+    files.chat_template = place.has(CHAT_TEMPLATE).then(|| place.get(CHAT_TEMPLATE).map(FileData::Path)).transpose()?;
+    Ok(())
+}
+
 fn collect(name: &str, place: &impl Place, chosen: Chosen) -> Result<ModelFiles> {
     let get = |file: &str| place.get(file).map(FileData::Path);
     let optional = |file: &str| if place.has(file) { get(file).map(Some) } else { Ok(None) };
@@ -147,6 +163,7 @@ fn collect(name: &str, place: &impl Place, chosen: Chosen) -> Result<ModelFiles>
             tokenizer_config: tokenizer_config.filter(|_| tokenizer.is_some()),
             chat_template: None,
             tokenizer: tokenizer.or(Some(first)),
+            checkpoint: None,
         });
     }
     if !place.has(CONFIG) {
@@ -180,7 +197,7 @@ fn collect(name: &str, place: &impl Place, chosen: Chosen) -> Result<ModelFiles>
         }
     };
     let (name, origin) = (name.to_string(), place.origin());
-    Ok(ModelFiles { name, origin, config, weights, tokenizer, tokenizer_config, chat_template })
+    Ok(ModelFiles { name, origin, config, weights, tokenizer, tokenizer_config, chat_template, checkpoint: None })
 }
 
 /// The shards' file names, in order and each once, out of an index such as `model.safetensors.index.json`.

@@ -1,13 +1,15 @@
 //! Models on the hub: first what the local cache has, then the network.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
-use super::files::{Place, pick};
-use super::folder::Folder;
-use super::{HubSettings, ModelFiles, alias, bundled_list, unknown};
+use super::checkpoints::{Located, locate, pick_checkpoint};
+use super::files::{Place, add_tokenizer, pick, pick_tokenizer};
+use super::folder::{Folder, pick_version};
+use super::{Checkpoint, FileData, HubSettings, ModelFiles, Version, bundled_list, registry, unknown};
 use crate::{Error, Result};
 
 /// Whether a name can be a repository's: `name` or `owner/name` of letters, digits, `.`, `_` and `-`.
@@ -21,21 +23,143 @@ pub(super) fn is_repository_name(name: &str) -> bool {
 }
 
 /// The model in the cache or on the hub.
-pub(super) fn find(name: &str, revision: &str, settings: &HubSettings) -> Result<ModelFiles> {
-    if !is_revision(revision) {
-        return Err(Error::msg(format!("'{revision}' can't be a revision: a branch, a tag or a commit was expected")));
-    }
-    let repository = alias::repository(name);
-    let cached = cached(name, repository, revision, settings);
-    match cached {
+pub(super) fn find(name: &str, version: &Version, settings: &HubSettings) -> Result<ModelFiles> {
+    let wanted = Wanted::of(name, version)?;
+    let mut files = match wanted.cached(settings) {
         // Without a tokenizer the cache may just be incomplete: ask, if that is allowed.
-        Some(Ok(files)) if settings.offline || files.tokenizer.is_some() => Ok(files),
-        None if settings.offline => Err(not_cached(name, repository, revision, settings)),
+        Some(Ok(files)) if settings.offline || files.tokenizer.is_some() => files,
+        None if settings.offline => return Err(wanted.not_cached(settings)),
         Some(Err(error)) if settings.offline => {
-            Err(Error::msg(format!("{error}. The network was not asked, because HF_HUB_OFFLINE is set")))
+            return Err(Error::msg(format!("{error}. The network was not asked, because HF_HUB_OFFLINE is set")));
         }
-        Some(Ok(files)) => Ok(download(name, repository, revision, settings).unwrap_or(files)),
-        _ => download(name, repository, revision, settings),
+        Some(Ok(files)) => wanted.download(settings).unwrap_or(files),
+        _ => wanted.download(settings)?,
+    };
+    files.checkpoint = files.checkpoint.or(wanted.checkpoint);
+    // Where that tokenizer can't be had either, the model still loads, and says whose tokenizer it lacks when asked.
+    if files.tokenizer.is_none()
+        && let Some(other) = tokenizer_name(&files)
+        && let Ok((tokenizer, config)) = find_tokenizer(&other, settings)
+    {
+        (files.tokenizer, files.tokenizer_config) = (Some(tokenizer), config);
+    }
+    Ok(files)
+}
+
+/// The repository whose tokenizer a model uses, where config.json names one, as that of a toy model does. A name
+/// without an owner is GPT-2's, which is part of the program.
+fn tokenizer_name(files: &ModelFiles) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(&files.config.read().ok()?).ok()?;
+    json.get("tokenizer_name")?
+        .as_str()
+        .filter(|name| name.contains('/') && is_repository_name(name))
+        .map(str::to_string)
+}
+
+/// The tokenizer of a repository, in the cache or on the hub.
+pub(super) fn find_tokenizer(name: &str, settings: &HubSettings) -> Result<(FileData, Option<FileData>)> {
+    let wanted = Wanted::of(name, &Version::default())?;
+    if let Some(folder) = snapshot(wanted.repository, &wanted.revision, &settings.cache)
+        && let (Some(tokenizer), config) = pick_tokenizer(&Folder::read(&folder)?)?
+    {
+        return Ok((tokenizer, config));
+    }
+    if settings.offline {
+        return Err(wanted.not_cached(settings));
+    }
+    let place = Repository::open(name, wanted.repository, &wanted.revision, settings)?;
+    match pick_tokenizer(&place)? {
+        (Some(tokenizer), config) => Ok((tokenizer, config)),
+        _ => Err(Error::NoTokenizer { why: format!("there is no tokenizer.json in {}", place.origin) }),
+    }
+}
+
+/// The names of everything that a repository has.
+pub(super) fn names(name: &str, repository: &str, revision: &str, settings: &HubSettings) -> Result<Vec<String>> {
+    Ok(Repository::open(name, repository, revision, settings)?.names)
+}
+
+/// A repository and what is wanted of it.
+struct Wanted<'a> {
+    name: &'a str,
+    repository: &'a str,
+    revision: String,
+    /// The checkpoint that the revision is.
+    checkpoint: Option<Checkpoint>,
+    /// The version, without what the revision says already.
+    version: Version,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(name: &'a str, version: &Version) -> Result<Self> {
+        let repository = registry::repository(name);
+        let mut wanted = Self {
+            name,
+            repository,
+            revision: version.revision.clone().unwrap_or_else(|| "main".to_string()),
+            checkpoint: None,
+            version: Version { revision: None, ..version.clone() },
+        };
+        if let Some(choice) = version.checkpoint
+            && let Located::Revision(revision, checkpoint) = locate(name, repository, choice)?
+        {
+            if let Some(other) = &version.revision {
+                return Err(Error::msg(format!(
+                    "the checkpoint is the revision '{revision}' of {repository}, and the revision '{other}' is asked for \
+                     too; leave one of the two out"
+                )));
+            }
+            (wanted.revision, wanted.checkpoint, wanted.version.checkpoint) = (revision, Some(checkpoint), None);
+        }
+        if !is_revision(&wanted.revision) {
+            return Err(Error::msg(format!(
+                "'{}' can't be a revision: a branch, a tag or a commit was expected",
+                wanted.revision
+            )));
+        }
+        Ok(wanted)
+    }
+
+    /// The model in the cache, if the cache has anything of it.
+    fn cached(&self, settings: &HubSettings) -> Option<Result<ModelFiles>> {
+        // Models that came before owners did are cached under the bare name if they were asked for by it.
+        let bare =
+            self.repository.rsplit('/').next().filter(|_| {
+                ["openai-community/", "distilbert/"].iter().any(|owner| self.repository.starts_with(owner))
+            });
+        let repositories = [Some(self.repository), bare].into_iter().flatten();
+        let snapshots = repositories.filter_map(|repository| snapshot(repository, &self.revision, &settings.cache));
+        let mut found = snapshots.map(|folder| pick_version(self.name, &folder, &self.version, false));
+        let first = found.next()?;
+        // The first that is whole, else what is wrong with the first.
+        Some(if first.is_ok() { first } else { found.find(Result::is_ok).unwrap_or(first) })
+    }
+
+    fn not_cached(&self, settings: &HubSettings) -> Error {
+        unknown(
+            self.name,
+            format!(
+                "it is no bundled model ({}), no folder, and {} (revision {}) is not in the hub's cache {}; the network was \
+                 not asked, because HF_HUB_OFFLINE is set: unset it, or give a bundled name or a folder",
+                bundled_list(),
+                self.repository,
+                self.revision,
+                settings.cache.display(),
+            ),
+        )
+    }
+
+    fn download(&self, settings: &HubSettings) -> Result<ModelFiles> {
+        let top = Repository::open(self.name, self.repository, &self.revision, settings)?;
+        let place = top.inside(&self.version.prefix());
+        let mut files = match self.version.checkpoint {
+            Some(choice) => pick_checkpoint(self.name, &place, &place.names, true, choice)?,
+            None => pick(self.name, &place)?,
+        };
+        if files.tokenizer.is_none() && self.version.subfolder.is_some() {
+            add_tokenizer(&mut files, &top)?;
+        }
+        Ok(files)
     }
 }
 
@@ -46,55 +170,12 @@ fn is_revision(revision: &str) -> bool {
         && !revision.contains("..")
 }
 
-/// The model in the cache, if the cache has anything of it.
-fn cached(name: &str, repository: &str, revision: &str, settings: &HubSettings) -> Option<Result<ModelFiles>> {
-    // Models that came before owners did are cached under the bare name if they were asked for by it.
-    let bare = repository
-        .rsplit('/')
-        .next()
-        .filter(|_| ["openai-community/", "distilbert/"].iter().any(|owner| repository.starts_with(owner)));
-    let snapshots =
-        [Some(repository), bare].into_iter().flatten().filter_map(|r| snapshot(r, revision, &settings.cache));
-    let mut found = snapshots.map(|folder| pick(name, &Folder::read(&folder)?));
-    let first = found.next()?;
-    // The first that is whole, else what is wrong with the first.
-    Some(if first.is_ok() { first } else { found.find(Result::is_ok).unwrap_or(first) })
-}
-
 /// The cache's folder of a repository at a revision, which is a commit or a name that refers to one.
 fn snapshot(repository: &str, revision: &str, cache: &Path) -> Option<PathBuf> {
     let folder = cache.join(Repo::model(repository.to_string()).folder_name());
     let commit = std::fs::read_to_string(folder.join("refs").join(revision)).unwrap_or_else(|_| revision.to_string());
     let snapshot = folder.join("snapshots").join(commit.trim());
     snapshot.is_dir().then_some(snapshot)
-}
-
-fn not_cached(name: &str, repository: &str, revision: &str, settings: &HubSettings) -> Error {
-    unknown(
-        name,
-        format!(
-            "it is no bundled model ({}), no folder, and {repository} (revision {revision}) is not in the hub's cache {}; \
-             the network was not asked, because HF_HUB_OFFLINE is set: unset it, or give a bundled name or a folder",
-            bundled_list(),
-            settings.cache.display(),
-        ),
-    )
-}
-
-fn download(name: &str, repository: &str, revision: &str, settings: &HubSettings) -> Result<ModelFiles> {
-    let mut builder = ApiBuilder::from_cache(Cache::new(settings.cache.clone())).with_token(settings.token.clone());
-    if let Some(endpoint) = &settings.endpoint {
-        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
-            return Err(Error::msg(format!("HF_ENDPOINT is '{endpoint}', and http://.. or https://.. was expected")));
-        }
-        builder = builder.with_endpoint(endpoint.clone());
-    }
-    let failed = |error: ApiError| refused(name, repository, revision, settings, &error);
-    let api = builder.build().map_err(failed)?;
-    let repo = Repo::with_revision(repository.to_string(), RepoType::Model, revision.to_string());
-    let api = api.repo(repo);
-    let names = api.info().map_err(failed)?.siblings.into_iter().map(|file| file.rfilename).collect();
-    pick(name, &Repository { origin: origin(repository, revision), names, api })
 }
 
 /// The hub's refusal, or its silence, as a sentence.
@@ -126,11 +207,43 @@ fn origin(repository: &str, revision: &str) -> String {
     }
 }
 
-/// A repository that can be downloaded from.
+/// A repository, or a folder in one, that can be downloaded from.
 struct Repository {
     origin: String,
+    /// What comes before every name: `""`, or `folder/`.
+    prefix: String,
     names: Vec<String>,
-    api: ApiRepo,
+    api: Rc<ApiRepo>,
+}
+
+impl Repository {
+    /// Asks the hub what a repository has.
+    fn open(name: &str, repository: &str, revision: &str, settings: &HubSettings) -> Result<Self> {
+        let mut builder = ApiBuilder::from_cache(Cache::new(settings.cache.clone())).with_token(settings.token.clone());
+        if let Some(endpoint) = &settings.endpoint {
+            if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+                return Err(Error::msg(format!(
+                    "HF_ENDPOINT is '{endpoint}', and http://.. or https://.. was expected"
+                )));
+            }
+            builder = builder.with_endpoint(endpoint.clone());
+        }
+        let failed = |error: ApiError| refused(name, repository, revision, settings, &error);
+        let api = builder.build().map_err(failed)?;
+        let api = api.repo(Repo::with_revision(repository.to_string(), RepoType::Model, revision.to_string()));
+        let names = api.info().map_err(failed)?.siblings.into_iter().map(|file| file.rfilename).collect();
+        Ok(Self { origin: origin(repository, revision), prefix: String::new(), names, api: Rc::new(api) })
+    }
+
+    /// What lies below a folder.
+    fn inside(&self, prefix: &str) -> Self {
+        let names = self.names.iter().filter_map(|name| name.strip_prefix(prefix)).map(str::to_string).collect();
+        let origin = match prefix {
+            "" => self.origin.clone(),
+            _ => format!("the folder {prefix} of {}", self.origin),
+        };
+        Self { origin, prefix: prefix.to_string(), names, api: self.api.clone() }
+    }
 }
 
 impl Place for Repository {
@@ -147,6 +260,7 @@ impl Place for Repository {
     }
 
     fn get(&self, name: &str) -> Result<PathBuf> {
-        self.api.get(name).map_err(|error| Error::msg(format!("{name} of {} can't be fetched: {error}", self.origin)))
+        let path = format!("{}{name}", self.prefix);
+        self.api.get(&path).map_err(|error| Error::msg(format!("{name} of {} can't be fetched: {error}", self.origin)))
     }
 }

@@ -345,3 +345,174 @@ fn a_hub_that_does_not_answer_is_a_sentence() {
     let error = resolve_with("gpt2", None, &settings).unwrap_err().to_string();
     assert!(error.contains("HF_ENDPOINT"), "{error}");
 }
+
+/// A version with a training checkpoint.
+fn checkpoint(choice: CheckpointChoice) -> Version {
+    Version { checkpoint: Some(choice), ..Version::default() }
+}
+
+fn subfolder(folder: &str) -> Version {
+    Version { subfolder: Some(folder.to_string()), ..Version::default() }
+}
+
+#[test]
+fn a_checkpoint_is_a_revision() {
+    let (settings, cache) = offline();
+    for (owner, revision) in
+        [("EleutherAI--pythia-70m", "step512"), ("stanford-crfm--alias-gpt2-small-x21", "checkpoint-400000")]
+    {
+        cache.add(&format!("models--{owner}/snapshots/of-{revision}"), WHOLE);
+        cache.add(&format!("models--{owner}/refs"), &[(revision, &format!("of-{revision}"))]);
+    }
+    let find = |name: &str, choice| resolve_version_with(name, &checkpoint(choice), &settings);
+    for choice in [CheckpointChoice::Index(10), CheckpointChoice::Index(-144), CheckpointChoice::Value(512)] {
+        let files = find("pythia-70m", choice).unwrap();
+        assert!(path(&files.config).ends_with("of-step512/config.json"));
+        let expected = Checkpoint { unit: CheckpointUnit::Step, value: 512, index: Some(10) };
+        assert_eq!(files.checkpoint, Some(expected));
+    }
+    let files = find("stanford-gpt2-small-a", CheckpointChoice::Index(-1)).unwrap();
+    assert_eq!(files.checkpoint.map(|checkpoint| (checkpoint.value, checkpoint.index)), Some((400_000, Some(608))));
+    assert!(find("pythia-70m", CheckpointChoice::Index(0)).unwrap_err().to_string().contains("revision step0"));
+    assert!(find("pythia-70m", CheckpointChoice::Index(154)).unwrap_err().to_string().contains("0 to 153"));
+    assert!(find("gpt2", CheckpointChoice::Index(0)).unwrap_err().to_string().contains("pythia-160m"));
+    assert!(find("tiny", CheckpointChoice::Index(0)).unwrap_err().to_string().contains("no training checkpoints"));
+    let both = Version { revision: Some("main".to_string()), ..checkpoint(CheckpointChoice::Value(512)) };
+    let error = resolve_version_with("pythia-70m", &both, &settings).unwrap_err().to_string();
+    assert!(error.contains("step512") && error.contains("'main'"), "{error}");
+    let files = resolve_with("pythia-70m@step512", None, &settings).unwrap();
+    assert!(path(&files.config).ends_with("of-step512/config.json") && files.checkpoint.is_none());
+    assert!(resolve_with("pythia-70m@step512", Some("main"), &settings).is_err());
+    assert!(resolve_with("tiny@main", None, &settings).unwrap_err().to_string().contains("no revisions"));
+}
+
+const TOY: &[(&str, &str)] = &[
+    ("config.json", "{}"),
+    ("model_final.pth", ""),
+    // One step of 393216 tokens after the plan's 22.0 and 198.0 million; the former is the eleventh.
+    ("checkpoints/tokens_000022413312.pth", "22M"),
+    ("checkpoints/tokens_000198180864.pth", "198M"),
+    ("checkpoints/readme.md", ""),
+];
+
+#[test]
+fn a_toy_models_checkpoint_is_a_file() {
+    let (settings, cache) = offline();
+    cache.add("models--NeelNanda--SoLU_2L512W_C4_Code/snapshots/abc", TOY);
+    cache.add("models--NeelNanda--SoLU_2L512W_C4_Code/refs", &[("main", "abc")]);
+    let find = |choice| resolve_version_with("solu-2l", &checkpoint(choice), &settings);
+    for choice in
+        [CheckpointChoice::Index(10), CheckpointChoice::Value(22_000_000), CheckpointChoice::Value(22_413_312)]
+    {
+        let files = find(choice).unwrap();
+        assert_eq!(files.weights[0].read().unwrap().as_ref(), b"22M", "{choice:?}");
+        assert_eq!(files.checkpoint.map(|checkpoint| checkpoint.value), Some(22_413_312));
+    }
+    for choice in [CheckpointChoice::Index(10), CheckpointChoice::Value(22_413_312)] {
+        assert_eq!(find(choice).unwrap().checkpoint.and_then(|checkpoint| checkpoint.index), Some(10));
+    }
+    assert!(find(CheckpointChoice::Index(163)).unwrap_err().to_string().contains("0 to 162"));
+    let error = find(CheckpointChoice::Index(60)).unwrap_err().to_string();
+    assert!(error.contains("22413312, 198180864") && error.contains("HF_HUB_OFFLINE"), "{error}");
+    let usual = resolve_with("solu-2l", None, &settings).unwrap();
+    assert!(path(&usual.weights[0]).ends_with("model_final.pth") && usual.checkpoint.is_none());
+}
+
+#[test]
+fn a_folders_checkpoints_are_its_files() {
+    let folder = TempDir::with(TOY);
+    let (settings, _cache) = offline();
+    let find = |choice| resolve_version_with(&folder.name(), &checkpoint(choice), &settings);
+    assert_eq!(checkpoint_labels(&folder.name()).unwrap().labels, [22_413_312, 198_180_864]);
+    assert_eq!(find(CheckpointChoice::Index(-1)).unwrap().weights[0].read().unwrap().as_ref(), b"198M");
+    assert!(find(CheckpointChoice::Index(2)).unwrap_err().to_string().contains("0 to 1"));
+    assert!(find(CheckpointChoice::Value(5)).unwrap_err().to_string().contains("22413312"));
+    let other = TempDir::with(WHOLE);
+    let error = resolve_version_with(&other.name(), &checkpoint(CheckpointChoice::Index(0)), &settings).unwrap_err();
+    assert!(error.to_string().contains("checkpoints/"), "{error}");
+}
+
+const NESTED: &[(&str, &str)] = &[
+    ("config.json", "top"),
+    ("model.safetensors", ""),
+    ("tokenizer.json", "tokens"),
+    ("parts/small/config.json", "inner"),
+    ("parts/small/model.safetensors", "inner weights"),
+];
+
+#[test]
+fn a_subfolder_holds_a_model() {
+    let folder = TempDir::with(NESTED);
+    let (settings, cache) = offline();
+    cache.add("models--me--model/snapshots/abc", NESTED);
+    cache.add("models--me--model/refs", &[("v2", "abc")]);
+    let in_cache = Version { revision: Some("v2".to_string()), ..subfolder("parts/small") };
+    for (name, version) in [(folder.name().as_str(), subfolder("parts/small")), ("me/model", in_cache)] {
+        let files = resolve_version_with(name, &version, &settings).unwrap();
+        assert_eq!(files.config.read().unwrap().as_ref(), b"inner");
+        assert_eq!(files.weights[0].read().unwrap().as_ref(), b"inner weights");
+        assert_eq!(files.tokenizer.unwrap().read().unwrap().as_ref(), b"tokens", "the top's");
+    }
+    let error = resolve_version_with(&folder.name(), &subfolder("parts/large"), &settings).unwrap_err().to_string();
+    assert!(error.contains("parts") && error.contains("no such folder"), "{error}");
+    for bad in ["../x", "/etc", "", "a/../../b", "a\\b"] {
+        let error = resolve_version_with("me/model", &subfolder(bad), &settings).unwrap_err().to_string();
+        assert!(error.contains("can't be a subfolder"), "{bad}: {error}");
+    }
+    assert!(resolve_version_with("tiny", &subfolder("x"), &settings).is_err());
+}
+
+#[test]
+fn a_download_takes_the_subfolder_or_the_checkpoint_alone() {
+    let (endpoint, log) = own_hub(&[
+        ("config.json", "{}"),
+        ("tokenizer.json", "tokens"),
+        ("model_final.pth", "final"),
+        ("sub/config.json", "inner"),
+        ("sub/model.safetensors", "inner weights"),
+    ]);
+    let cache = TempDir::new();
+    let online = HubSettings { cache: cache.0.clone(), endpoint: Some(endpoint), token: None, offline: false };
+    let files = resolve_version_with("me/model", &subfolder("sub"), &online).unwrap();
+    assert_eq!(files.weights[0].read().unwrap().as_ref(), b"inner weights");
+    assert_eq!(files.tokenizer.unwrap().read().unwrap().as_ref(), b"tokens");
+    let asked = log.lock().unwrap().join("\n");
+    assert!(!asked.contains("model_final.pth") && !asked.contains("main/config.json"), "{asked}");
+    let error = resolve_version_with("me/model", &subfolder("other"), &online).unwrap_err().to_string();
+    assert!(error.contains("the folder other/ of the hub's me/model"), "{error}");
+}
+
+#[test]
+fn a_tokenizer_comes_without_the_weights() {
+    let (endpoint, log) = own_hub(WHOLE);
+    let cache = TempDir::new();
+    let mut settings = HubSettings { cache: cache.0.clone(), endpoint: Some(endpoint), token: None, offline: false };
+    let (tokenizer, config) = resolve_tokenizer_with("me/model", &settings).unwrap();
+    assert_eq!(tokenizer.read().unwrap().as_ref(), b"tokens");
+    assert!(config.is_some());
+    assert!(!log.lock().unwrap().join("\n").contains("safetensors"));
+    settings.offline = true;
+    assert!(resolve_tokenizer_with("me/model", &settings).is_ok(), "from the cache");
+    let error = resolve_tokenizer_with("me/other", &settings).unwrap_err().to_string();
+    assert!(error.contains("HF_HUB_OFFLINE"), "{error}");
+    assert!(resolve_tokenizer_with("a b", &settings).is_err());
+    let (endpoint, _) = own_hub(&WHOLE[..2]);
+    let empty = TempDir::new();
+    let settings = HubSettings { cache: empty.0.clone(), endpoint: Some(endpoint), token: None, offline: false };
+    let error = resolve_tokenizer_with("me/model", &settings).unwrap_err().to_string();
+    assert!(error.contains("no tokenizer.json in the hub's me/model"), "{error}");
+}
+
+#[test]
+fn a_toy_model_uses_the_tokenizer_that_its_config_names() {
+    let (settings, cache) = offline();
+    cache.add("models--NeelNanda--GELU_1L512W_C4_Code/snapshots/abc", &TOY[1..]);
+    let config = r#"{"tokenizer_name": "me/tokenizer"}"#;
+    cache.add("models--NeelNanda--GELU_1L512W_C4_Code/snapshots/abc", &[("config.json", config)]);
+    cache.add("models--NeelNanda--GELU_1L512W_C4_Code/refs", &[("main", "abc")]);
+    assert!(resolve_with("gelu-1l", None, &settings).unwrap().tokenizer.is_none());
+    cache.add("models--me--tokenizer/snapshots/def", &[("tokenizer.json", "tokens")]);
+    cache.add("models--me--tokenizer/refs", &[("main", "def")]);
+    let files = resolve_with("gelu-1l", None, &settings).unwrap();
+    assert_eq!(files.tokenizer.unwrap().read().unwrap().as_ref(), b"tokens");
+}

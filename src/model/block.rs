@@ -53,8 +53,8 @@ pub(super) enum Mixer {
 /// What works on each position by itself.
 #[derive(Clone, Debug)]
 pub(super) enum FeedForward {
-    Mlp(Mlp),
-    Experts(ExpertsLayer),
+    Mlp(Box<Mlp>),
+    Experts(Box<ExpertsLayer>),
 }
 
 /// How the branches hang on the residual stream.
@@ -102,9 +102,9 @@ impl Block {
         let mlp_name = format!("{name}.mlp");
         let feed_forward = match weights.feed_forward {
             None => None,
-            Some(FeedForwardWeights::Mlp(mlp)) => Some(FeedForward::Mlp(Mlp::new(&mlp_name, mlp, cfg))),
+            Some(FeedForwardWeights::Mlp(mlp)) => Some(FeedForward::Mlp(Box::new(Mlp::new(&mlp_name, mlp, cfg)))),
             Some(FeedForwardWeights::Experts(experts)) => {
-                Some(FeedForward::Experts(ExpertsLayer::new(&mlp_name, experts, cfg)?))
+                Some(FeedForward::Experts(Box::new(ExpertsLayer::new(&mlp_name, experts, cfg)?)))
             }
         };
         Ok(Self {

@@ -3,7 +3,7 @@
 use super::activations::Activation;
 use super::experts::Experts;
 use super::latent_attention::LatentAttention;
-use super::rotary::Rotary;
+use super::rotary::{RopeScaling, Rotary};
 use super::state_space::StateSpace;
 use crate::weights::Processing;
 
@@ -253,6 +253,10 @@ impl ModelConfig {
     /// The same with these rotary positions in every layer.
     pub fn with_rotary(mut self, rotary: Rotary) -> Self {
         self.positions = Positions::Rotary;
+        // This scaling is for prompts longer than what the file gives as the context.
+        if let RopeScaling::Dynamic { factor, original_n_ctx } = rotary.scaling {
+            self.n_ctx = self.n_ctx.max((factor * original_n_ctx) as usize);
+        }
         for layer in &mut self.layers {
             layer.rotary = Some(rotary.clone());
         }

@@ -5,7 +5,7 @@ use candle_core::{DType, Device};
 use super::{HookedTransformer, ModelConfig};
 use crate::families;
 use crate::formats::{Format, gguf::Gguf};
-use crate::hub::{self, ModelFiles};
+use crate::hub::{self, CheckpointChoice, ModelFiles, Version};
 use crate::tokens::Tokenizer;
 use crate::weights::{Processing, WeightSource, gguf_config_json};
 use crate::{Error, Result};
@@ -21,6 +21,10 @@ pub struct LoadOptions {
     pub device: Device,
     /// A branch, tag or commit of a hub repository.
     pub revision: Option<String>,
+    /// The folder in the repository that the model lies in.
+    pub subfolder: Option<String>,
+    /// A training checkpoint.
+    pub checkpoint: Option<CheckpointChoice>,
     /// Overrides the family's default.
     pub default_prepend_bos: Option<bool>,
 }
@@ -32,6 +36,8 @@ impl Default for LoadOptions {
             dtype: DType::F32,
             device: Device::Cpu,
             revision: None,
+            subfolder: None,
+            checkpoint: None,
             default_prepend_bos: None,
         }
     }
@@ -73,6 +79,31 @@ impl LoadOptions {
         self
     }
 
+    /// The folder in the repository, or in the local folder, that the model lies in.
+    pub fn subfolder(mut self, folder: impl Into<String>) -> Self {
+        self.subfolder = Some(folder.into());
+        self
+    }
+
+    /// A training checkpoint by its position among [`checkpoint_labels`](crate::hub::checkpoint_labels); negative ones
+    /// count from the end.
+    pub fn checkpoint_index(mut self, index: i64) -> Self {
+        self.checkpoint = Some(CheckpointChoice::Index(index));
+        self
+    }
+
+    /// A training checkpoint by its label: the number of steps or tokens.
+    pub fn checkpoint_value(mut self, value: u64) -> Self {
+        self.checkpoint = Some(CheckpointChoice::Value(value));
+        self
+    }
+
+    /// The revision, subfolder and checkpoint.
+    fn version(&self) -> Version {
+        let (revision, subfolder) = (self.revision.clone(), self.subfolder.clone());
+        Version { revision, subfolder, checkpoint: self.checkpoint }
+    }
+
     /// Whether texts get the beginning-of-sequence token by default, instead of what the family does.
     pub fn default_prepend_bos(mut self, prepend: bool) -> Self {
         self.default_prepend_bos = Some(prepend);
@@ -107,12 +138,14 @@ impl HookedTransformer {
 
     /// As [`from_pretrained`](Self::from_pretrained), with options.
     pub fn from_pretrained_with(name: &str, options: &LoadOptions) -> Result<Self> {
-        Self::from_files(&hub::resolve(name, options.revision.as_deref())?, options)
+        Self::from_files(&hub::resolve_version(name, &options.version())?, options)
     }
 
     /// A model from its files.
     pub fn from_files(files: &ModelFiles, options: &LoadOptions) -> Result<Self> {
         let json = families::ConfigJson::parse(&config(files)?, &files.config.label())?;
+        let wraps = json.value("text_config").is_some();
+        let json = families::language_model(json)?;
         let family = families::find(&json)?;
         let mut cfg = (family.config)(&json)?;
         cfg.model_name = files.name.clone();
@@ -120,7 +153,10 @@ impl HookedTransformer {
             cfg.default_prepend_bos = prepend_bos;
         }
         let source = WeightSource::open(&files.weights, &files.origin, options.dtype, &options.device)?;
-        let weights = options.processing.apply((family.weights)(&cfg, &source)?, &cfg)?;
+        let source = if wraps { families::language_model_source(source) } else { source };
+        let weights = (family.weights)(&cfg, &source)?;
+        source.finish()?;
+        let weights = options.processing.apply(weights, &cfg)?;
         let tokenizer = tokenizer(files, &cfg);
         let model = Self::from_weights(cfg, weights)?;
         match tokenizer {

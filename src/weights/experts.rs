@@ -1,6 +1,6 @@
 //! The weights of a mixture of experts, and the ways in which files store them.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use super::parts::parts;
 use super::{MlpWeights, WeightSource};
@@ -204,13 +204,13 @@ fn mxfp4(source: &WeightSource, name: &str, [experts, d_out, d_in]: [usize; 3]) 
         )));
     }
     let groups = d_in / MX_BLOCK;
-    let blocks = source.tensor(&format!("{name}_blocks"), &[experts, d_out, groups, MX_BLOCK / 2])?;
-    let scales = source.tensor(&format!("{name}_scales"), &[experts, d_out, groups])?;
-    // The source casts to the model's type; whole numbers up to 255 survive that in every float type.
-    let bytes = |t: &Tensor| -> Result<Vec<u8>> { Ok(t.flatten_all()?.to_dtype(DType::U8)?.to_vec1()?) };
+    let blocks = source.codes(&format!("{name}_blocks"), &[experts, d_out, groups, MX_BLOCK / 2])?;
+    let scales = source.codes(&format!("{name}_scales"), &[experts, d_out, groups])?;
+    let (dtype, device) = source.target();
+    let bytes = |t: &Tensor| -> Result<Vec<u8>> { Ok(t.flatten_all()?.to_vec1()?) };
     let expert = |e: usize| -> Result<Tensor> {
         let values = mxfp4_values(&bytes(&blocks.get(e)?)?, &bytes(&scales.get(e)?)?);
-        Ok(Tensor::from_vec(values, (d_out, d_in), blocks.device())?.to_dtype(blocks.dtype())?)
+        Ok(Tensor::from_vec(values, (d_out, d_in), device)?.to_dtype(dtype)?)
     };
     Ok(Tensor::stack(&(0..experts).map(expert).collect::<Result<Vec<_>>>()?, 0)?.transpose(1, 2)?)
 }

@@ -15,7 +15,7 @@ const TIED: &[&str] = &[
 ];
 
 /// Buffers that code keeps beside its weights, and computes anew.
-const BUFFERS: &[&str] = &["rotary_emb.inv_freq", "position_ids", "num_batches_tracked", ".attn.IGNORE"];
+const BUFFERS: &[&str] = &["rotary_emb.inv_freq", "position_ids", "num_batches_tracked"];
 
 /// Where causal masks are kept. The same names with one dimension are biases.
 const MASKS: &[&str] = &[".attn.bias", ".attention.bias", ".masked_bias", ".attn.mask"];

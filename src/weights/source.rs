@@ -44,7 +44,6 @@ pub struct Linear {
 impl Linear {
     /// Layers that were fused into this one. Its outputs are `groups` runs of the same make, one after another, and each
     /// run holds an equal share of every layer, in order; `widths` are the layers' own outputs.
-    #[allow(dead_code)]
     pub(crate) fn split<const N: usize>(&self, groups: usize, widths: [usize; N]) -> Result<[Linear; N]> {
         let (d_in, d_out) = self.w.dims2()?;
         let fits =
@@ -119,6 +118,34 @@ impl WeightSource {
 
     /// The tensor of this name, which must have this shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let (name, file, meta) = self.find(name, shape)?;
+        if !meta.is_float {
+            let hint = leftovers::quantised(self.metas())
+                .unwrap_or_else(|| "float32, float16, bfloat16 or float64 was expected".to_string());
+            return Err(Error::msg(format!("{}: the tensor '{name}' is of type {}; {hint}", file.label(), meta.dtype)));
+        }
+        let tensor = file.load(&name, &self.shared.device)?.to_dtype(self.shared.dtype)?;
+        lock(&self.shared.read).insert(name);
+        Ok(tensor)
+    }
+
+    /// The bytes of this name, which must have this shape: the codes of a quantisation, `u8`.
+    pub(crate) fn codes(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let (name, file, _) = self.find(name, shape)?;
+        let codes = file.load(&name, &Device::Cpu)?;
+        if codes.dtype() != DType::U8 {
+            let found = codes.dtype();
+            return Err(Error::msg(format!(
+                "{}: '{name}' is of type {found:?}, and bytes were expected",
+                file.label()
+            )));
+        }
+        lock(&self.shared.read).insert(name);
+        Ok(codes)
+    }
+
+    /// A tensor's full name, its file and what is known of it; it must have this shape.
+    fn find(&self, name: &str, shape: &[usize]) -> Result<(String, &dyn TensorFile, &TensorMeta)> {
         let name = self.full_name(name);
         let Some((file, meta)) = self.shared.tensors.get(&name) else {
             if let Some(why) = leftovers::quantised(self.metas()) {
@@ -132,15 +159,12 @@ impl WeightSource {
             let expected = format!("{shape:?} (by the sizes in config.json)");
             return Err(Error::WrongShape { name, expected, found: meta.shape.clone() });
         }
-        let file = &self.shared.files[*file];
-        if !meta.is_float {
-            let hint = leftovers::quantised(self.metas())
-                .unwrap_or_else(|| "float32, float16, bfloat16 or float64 was expected".to_string());
-            return Err(Error::msg(format!("{}: the tensor '{name}' is of type {}; {hint}", file.label(), meta.dtype)));
-        }
-        let tensor = file.load(&name, &self.shared.device)?.to_dtype(self.shared.dtype)?;
-        lock(&self.shared.read).insert(name);
-        Ok(tensor)
+        Ok((name, self.shared.files[*file].as_ref(), meta))
+    }
+
+    /// The type and device that tensors are given on.
+    pub(crate) fn target(&self) -> (DType, &Device) {
+        (self.shared.dtype, &self.shared.device)
     }
 
     /// The tensor of this name if there is one; it must have this shape.
@@ -167,7 +191,6 @@ impl WeightSource {
     }
 
     /// Declares that the tensors whose names begin with `prefix` are left on purpose.
-    #[allow(dead_code)] // For families; `finish` is called when all of them are in.
     pub(crate) fn ignore(&self, prefix: &str) {
         let full = self.full_name(prefix);
         lock(&self.shared.ignored).extend([prefix.to_string(), full]);
@@ -178,7 +201,6 @@ impl WeightSource {
     /// # Errors
     /// Tensors that nothing asked for: then the model computes something else than the file's maker meant. Buffers
     /// that carry no weights, copies of a tied embedding, and what was [`ignore`](Self::ignore)d do not count.
-    #[allow(dead_code)]
     pub(crate) fn finish(&self) -> Result<()> {
         let (read, ignored) = (lock(&self.shared.read), lock(&self.shared.ignored));
         let unread: Vec<&TensorMeta> = self
@@ -217,7 +239,9 @@ impl WeightSource {
     fn full_name(&self, name: &str) -> String {
         // The head stands outside of the prefixed module in every family.
         if name.starts_with("lm_head") || name.starts_with("embed_out") {
-            name.to_string()
+            // But for the first wrappers of language models.
+            let wrapped = format!("language_model.{name}");
+            if self.shared.tensors.contains_key(&wrapped) { wrapped } else { name.to_string() }
         } else {
             format!("{}{name}", self.prefix)
         }

@@ -1,6 +1,6 @@
 //! What the integration tests share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candlescope::prelude::*;
 
@@ -21,4 +21,15 @@ pub fn max_difference(a: &Tensor, b: &Tensor) -> f32 {
     assert_eq!(a.dims(), b.dims());
     let difference = (a.to_dtype(DType::F32).unwrap() - b.to_dtype(DType::F32).unwrap()).unwrap();
     difference.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+}
+
+/// All folders of fixtures.
+#[allow(dead_code)]
+pub fn fixtures() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("fixtures");
+    let mut found: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.is_dir());
+    found.sort();
+    assert!(found.len() > 20, "the fixtures are missing");
+    found
 }

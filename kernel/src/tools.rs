@@ -1,5 +1,5 @@
-//! `candlescope tokens`: how a text is cut into tokens. The work is done by a small program that was built with the
-//! session library, so that this binary need not contain the library too.
+//! `candlescope tokens` and `candlescope models`: commands that need the library. The work is done by a small program that
+//! was built with the session library, so that this binary need not contain the library too.
 
 use std::process::Command;
 
@@ -9,15 +9,25 @@ use crate::library::Library;
 use crate::loader;
 use crate::progress;
 
-/// Builds the session library where needed, and hands the arguments on.
+/// How a text is cut into tokens.
 pub fn tokens(text: &str, model: &str) -> Result<bool> {
+    run(&["tokens", "--model", model, "--", text])
+}
+
+/// The models with a short name.
+pub fn models(filter: &str) -> Result<bool> {
+    run(&["models", "--", filter])
+}
+
+/// Builds the session library where needed, and hands the arguments on.
+fn run(arguments: &[&str]) -> Result<bool> {
     let library = Library::locate(&[])?;
     if !library.is_fresh() {
         progress::build(&library)?;
     }
     let program = library.tools();
     let status = Command::new(&program)
-        .args(["tokens", "--model", model, "--", text])
+        .args(arguments)
         .env(loader::variable(), loader::value(library.loader_path(&library.template())?)?)
         .status()
         .with_context(|| format!("{} can't be started", program.display()))?;
