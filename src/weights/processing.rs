@@ -139,12 +139,13 @@ impl FeedForwardWeights {
 fn fold_ln(weights: &mut Weights, cfg: &ModelConfig) -> Result<()> {
     let centers = cfg.normalization == Normalization::LayerNorm;
     for BlockWeights { ln1, mixer, ln2, feed_forward, .. } in &mut weights.blocks {
+        // As in TransformerLens: beside latent attention, only plain MLPs take up their norm.
+        let keeps_norm =
+            matches!((&*mixer, &*feed_forward), (MixerWeights::Latent(_), Some(FeedForwardWeights::Experts(_))));
         let mut readers = mixer.readers();
         let mut feed_forward_readers = match feed_forward {
-            // TransformerLens leaves the experts of these models as they are.
-            Some(FeedForwardWeights::Experts(_)) if cfg.latent_attention.is_some() => Vec::new(),
-            Some(feed_forward) => feed_forward.readers(),
-            None => Vec::new(),
+            Some(feed_forward) if !keeps_norm => feed_forward.readers(),
+            _ => Vec::new(),
         };
         if ln2.is_none() && cfg.parallel_attn_mlp {
             readers.append(&mut feed_forward_readers);
