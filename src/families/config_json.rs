@@ -15,7 +15,9 @@ impl ConfigJson {
     /// `origin` is the file's name, for messages.
     pub(crate) fn parse(bytes: &[u8], origin: &str) -> Result<Self> {
         let bad = |why: String| Error::BadConfig { origin: origin.to_string(), why };
-        let values: Value = serde_json::from_slice(bytes).map_err(|e| bad(format!("is not valid JSON ({e})")))?;
+        let read = serde_json::from_slice(bytes);
+        let read = read.or_else(|e| serde_json::from_slice(&with_infinity_as_string(bytes)).map_err(|_| e));
+        let values: Value = read.map_err(|e| bad(format!("is not valid JSON ({e})")))?;
         if !values.is_object() {
             return Err(bad("holds no JSON object".to_string()));
         }
@@ -190,5 +192,51 @@ impl ConfigJson {
 
     pub(super) fn wrong(&self, key: &str, expected: &str, found: &Value) -> Error {
         self.error(format!("'{key}' is {found}, and {expected} was expected"))
+    }
+}
+
+/// Python writes infinite numbers as bare words (`[0.0, Infinity]` in Mamba-2's files), which JSON does not know: the same
+/// bytes with those words in quotes.
+fn with_infinity_as_string(bytes: &[u8]) -> Vec<u8> {
+    const WORD: &[u8] = b"Infinity";
+    let (mut out, mut rest, mut in_string) = (Vec::with_capacity(bytes.len()), bytes, false);
+    while let Some((&byte, after)) = rest.split_first() {
+        let word = if byte == b'-' { 1 + WORD.len() } else { WORD.len() };
+        match rest.get(..word) {
+            Some(found) if !in_string && found.ends_with(WORD) => {
+                out.push(b'"');
+                out.extend_from_slice(found);
+                out.push(b'"');
+                rest = &rest[word..];
+                continue;
+            }
+            _ => {}
+        }
+        out.push(byte);
+        rest = after;
+        match (byte, rest.split_first()) {
+            (b'"', _) => in_string = !in_string,
+            (b'\\', Some((&escaped, after))) if in_string => {
+                out.push(escaped);
+                rest = after;
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod infinity {
+    use super::*;
+
+    #[test]
+    fn bare_infinities_are_read_and_words_in_strings_stay() -> Result<()> {
+        let json = ConfigJson::parse(br#"{"a \"Infinity": [0.0, Infinity, -Infinity], "b": "Infinity"}"#, "x")?;
+        let list = json.value("a \"Infinity").map(Value::to_string);
+        assert_eq!(list.as_deref(), Some(r#"[0.0,"Infinity","-Infinity"]"#));
+        assert_eq!(json.string("b")?, "Infinity");
+        assert!(ConfigJson::parse(b"{\"a\": Infinit", "x").is_err());
+        Ok(())
     }
 }
