@@ -1,6 +1,6 @@
 //! What a notebook needs: `use candlescope::prelude::*;`
 
-pub use crate::analysis::FactoredMatrix;
+pub use crate::analysis::{Axis, FactoredMatrix, LabelledTensor};
 pub use crate::cache::{ActivationCache, AttentionPattern, Stack};
 pub use crate::display::{
     AttentionView, BarChart, Card, Facets, Heatmap, LineChart, Scatter, Show, Table, TokenBoxes, TopTokens, bars,

@@ -1,7 +1,7 @@
 //! State-space mixers and latent attention: references, raw and processed, steps with a cache, padding, points that never fire.
 
 #[allow(dead_code)]
-#[path = "../examples/parity.rs"]
+#[path = "../examples/parity/main.rs"]
 mod example;
 
 mod common;

@@ -1,7 +1,7 @@
 //! Every activation of the bundled fixtures agrees with the references, raw and processed.
 
 #[allow(dead_code)]
-#[path = "../examples/parity.rs"]
+#[path = "../examples/parity/main.rs"]
 mod example;
 
 mod common;

@@ -20,6 +20,7 @@ mod gather;
 mod grid;
 mod heatmap;
 mod html;
+mod labelled;
 mod line_chart;
 mod notebook;
 mod number;

@@ -1,11 +1,14 @@
-//! Compares candlescope's activations with reference activations, folder by folder.
+//! Compares candlescope's activations with reference activations, folder by folder; with `--analysis` the results of
+//! its analyses (see analysis.rs).
 //!
-//! `cargo run --release --example parity -- DIR... [--json]`
+//! `cargo run --release --example parity -- [--analysis] [--json] DIR...`
 //!
 //! A folder holds config.json, model.safetensors and reference.safetensors. The reference has `tokens` [batch, pos],
 //! `hf.logits` (Hugging Face's), and `raw.NAME` and `folded.NAME` (TransformerLens' activations on raw and on processed
 //! weights; `logits` among them). The error of an entry is max|a - b| / max(1, max|reference|); masked scores must be
 //! masked in both. A folder is ok if no error is above 2e-4. The exit status is 1 if any folder fails.
+
+pub mod analysis;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,17 +23,18 @@ const TOLERANCE: f32 = 2e-4;
 
 fn main() -> ExitCode {
     let (flags, folders): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|arg| arg.starts_with("--"));
-    let json = flags.iter().any(|flag| flag == "--json");
-    if folders.is_empty() || flags.iter().any(|flag| flag != "--json") {
+    let [json, analysis] = ["--json", "--analysis"].map(|known| flags.iter().any(|flag| flag == known));
+    if folders.is_empty() || flags.iter().any(|flag| flag != "--json" && flag != "--analysis") {
         eprintln!(
-            "usage: parity DIR... [--json]   (each DIR with config.json, model.safetensors, reference.safetensors)"
+            "usage: parity [--analysis] [--json] DIR...   (each DIR with config.json, model.safetensors, and \
+             reference.safetensors or, with --analysis, analysis.safetensors)"
         );
         return ExitCode::from(2);
     }
     let mut failed = 0;
     let mut rows = Vec::new();
     for folder in &folders {
-        let report = compare(Path::new(folder));
+        let report = if analysis { analysis::compare(Path::new(folder)) } else { compare(Path::new(folder)) };
         failed += usize::from(!matches!(&report, Ok(report) if report.is_ok()));
         let name = Path::new(folder).file_name().map_or(folder.clone(), |name| name.to_string_lossy().into_owned());
         if json {
