@@ -4,7 +4,9 @@ pub mod factored_matrix;
 mod induction;
 mod labelled;
 pub(crate) mod linalg;
+pub mod metric;
 
 pub use factored_matrix::{Eigenvalues, FactoredMatrix, Svd};
 pub use induction::repeated_random_tokens;
 pub use labelled::{Axis, LabelledTensor};
+pub use metric::{Answers, Metric};

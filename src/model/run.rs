@@ -35,6 +35,7 @@ pub struct RunOptions {
     pub(super) prepend_bos: Option<bool>,
     pub(super) attention_mask: Option<Vec<Vec<bool>>>,
     labels: Option<Tokens>,
+    logits_at: Option<Vec<usize>>,
     pub(super) decoder_input: Option<Input>,
     pub(super) token_types: Option<Vec<Vec<u32>>>,
 }
@@ -51,6 +52,7 @@ impl Default for RunOptions {
             prepend_bos: None,
             attention_mask: None,
             labels: None,
+            logits_at: None,
             decoder_input: None,
             token_types: None,
         }
@@ -84,6 +86,15 @@ impl RunOptions {
     /// Leaves the unembedding out; the last norm still runs.
     pub fn no_logits(mut self) -> Self {
         self.logits = false;
+        self
+    }
+
+    /// Unembeds one position of each row only, which is most of the work where the vocabulary is large: the logits are
+    /// `[batch, 1, d_vocab]`. `positions` has one for each row; the last real ones are `tokens.last_positions()`.
+    ///
+    /// The points of the unembedding then have that one position too.
+    pub fn logits_at(mut self, positions: impl Into<Vec<usize>>) -> Self {
+        self.logits_at = Some(positions.into());
         self
     }
 
@@ -169,6 +180,11 @@ impl Deref for Logits {
 impl Logits {
     pub(super) fn new(tensor: Tensor, tokenizer: Option<Tokenizer>) -> Self {
         Self { tensor, tokenizer }
+    }
+
+    /// Other logits of the same tokenizer's tokens.
+    pub(crate) fn with(&self, tensor: Tensor) -> Self {
+        Self { tensor, tokenizer: self.tokenizer.clone() }
     }
 
     /// The tensor itself, `[batch, pos, d_vocab]`.
@@ -373,7 +389,14 @@ impl HookedTransformer {
                 None => read,
             };
             if options.logits || options.loss {
-                let logits = self.unembed(normalized, &mut tap)?;
+                let read = match &options.logits_at {
+                    Some(_) if options.loss => {
+                        return Err(Error::msg("the loss needs the logits of all positions: leave logits_at(..) away"));
+                    }
+                    Some(positions) => at_positions(&normalized, positions)?,
+                    None => normalized,
+                };
+                let logits = self.unembed(read, &mut tap)?;
                 if options.loss {
                     let labels = labels.ok_or_else(|| {
                         Error::msg("the loss needs the tokens: give labels(..) with start_at_layer(..)")
@@ -495,6 +518,21 @@ impl HookedTransformer {
             None => Ok(logits),
         }
     }
+}
+
+/// One position of each row, `[batch, pos, width]` to `[batch, 1, width]`.
+pub(crate) fn at_positions(x: &Tensor, positions: &[usize]) -> Result<Tensor> {
+    let (batch, pos, _) = x.dims3()?;
+    if positions.len() != batch || positions.iter().any(|&position| position >= pos) {
+        return Err(Error::msg(format!(
+            "{positions:?} should be one position for each of the {batch} rows, each below {pos}"
+        )));
+    }
+    if let Some(&first) = positions.first().filter(|first| positions.iter().all(|position| position == *first)) {
+        return Ok(x.narrow(1, first, 1)?);
+    }
+    let rows = positions.iter().enumerate().map(|(row, &position)| x.narrow(0, row, 1)?.narrow(1, position, 1));
+    Ok(Tensor::cat(&rows.collect::<candle_core::Result<Vec<_>>>()?, 0)?)
 }
 
 /// The rows of a table `[n, width]` that `ids` `[batch, pos]` name, `[batch, pos, width]`.
