@@ -5,8 +5,12 @@ mod induction;
 mod labelled;
 pub(crate) mod linalg;
 pub mod metric;
+pub mod patching;
+mod sweep;
 
 pub use factored_matrix::{Eigenvalues, FactoredMatrix, Svd};
 pub use induction::repeated_random_tokens;
+pub(crate) use labelled::unravel;
 pub use labelled::{Axis, LabelledTensor};
 pub use metric::{Answers, Metric};
+pub use sweep::{Sweep, SweepResult};

@@ -12,6 +12,7 @@ mod name;
 mod point;
 pub mod points;
 mod selector;
+mod side_by_side;
 mod tap;
 
 pub use actions::Hooks;
