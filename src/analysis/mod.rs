@@ -1,11 +1,13 @@
 //! Questions asked of a model: what its weights and activations mean.
 
+pub mod ablation;
 pub mod factored_matrix;
 mod induction;
 mod labelled;
 pub(crate) mod linalg;
 pub mod metric;
 pub mod patching;
+pub mod path_patching;
 mod sweep;
 
 pub use factored_matrix::{Eigenvalues, FactoredMatrix, Svd};
