@@ -15,6 +15,7 @@ pub use crate::model::{
     GenerateOptions, Generation, HookedTransformer, Input, KvCache, LoadOptions, Logits, ModelConfig, RunOptions,
     RunOutput,
 };
+pub use crate::progress::Progress;
 pub use crate::tokens::{Chat, ChatOptions, Message, Occurrence, PaddingSide, TokenOptions, Tokenizer, Tokens};
 pub use crate::weights::Processing;
 pub use candle_core::{D, DType, Device, IndexOp, Tensor};
