@@ -1,6 +1,7 @@
 //! What a notebook needs: `use candlescope::prelude::*;`
 
 pub use crate::analysis::{Axis, FactoredMatrix, LabelledTensor};
+pub use crate::analysis::{Corpus, IoiDataset, IoiOptions, OverText, Probe, ProbeOptions};
 pub use crate::cache::{ActivationCache, AttentionPattern, Stack};
 pub use crate::display::{
     AttentionView, BarChart, Card, Facets, Heatmap, LineChart, Scatter, Show, Table, TokenBoxes, TopTokens, bars,

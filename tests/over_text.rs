@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use candlescope::analysis::Corpus;
+use candlescope::analysis::over_text::Statistics;
 use candlescope::prelude::*;
 
 /// Of very different lengths, so that batches have padding.
@@ -151,7 +151,7 @@ fn variance(values: &[f64]) -> f64 {
     mean(&values.iter().map(|value| (value - mean(values)).powi(2)).collect::<Vec<_>>())
 }
 
-fn check_statistics(stats: &analysis::Statistics, elements: &[Vec<f64>]) {
+fn check_statistics(stats: &Statistics, elements: &[Vec<f64>]) {
     let n = elements[0].len() as f64;
     close(&stats.count().unwrap().values(), elements.iter().map(|_| n), "count");
     close(&stats.mean().unwrap().values(), elements.iter().map(|e| mean(e)), "mean");
@@ -165,16 +165,12 @@ fn check_statistics(stats: &analysis::Statistics, elements: &[Vec<f64>]) {
     close(&stats.fraction_positive().unwrap().values(), elements.iter().map(positive), "positive");
 }
 
-mod analysis {
-    pub use candlescope::analysis::over_text::Statistics;
-}
-
 #[test]
 fn statistics_are_those_of_all_rows_one_by_one() {
     let model = tiny();
     let text = model.over(TEXTS).one_row_each().batch_size(3);
     let rows = rows_of(&text);
-    for point in [resid_post(1), z(0), mlp_post(1), HookPoint::new("blocks.1.ln1.hook_scale")] {
+    for point in [resid_post(1), z(0), post(1), HookPoint::new("blocks.1.ln1.hook_scale")] {
         let stats = text.statistics(&point).unwrap();
         check_statistics(&stats, &by_element(&model, &rows, &point, 0));
         check_statistics(&text.clone().skip_bos().statistics(&point).unwrap(), &by_element(&model, &rows, &point, 1));
@@ -225,13 +221,13 @@ fn top_examples_are_the_largest_of_all_rows() {
     let model = tiny();
     let text = model.over(TEXTS).one_row_each().batch_size(3).skip_bos();
     let rows = rows_of(&text);
-    let top = text.top_examples(mlp_post(0), [5, 0, 5, 17], 3).unwrap();
+    let top = text.top_examples(post(0), [5, 0, 5, 17], 3).unwrap();
     assert_eq!(top.units().iter().map(|unit| unit.unit()).collect::<Vec<_>>(), [5, 0, 17]);
     let activations: Vec<Vec<Vec<f32>>> = rows
         .iter()
         .map(|row| {
-            let (_, cache) = model.run_with_cache_of(row.clone(), mlp_post(0)).unwrap();
-            cache.get(mlp_post(0)).unwrap().squeeze(0).unwrap().to_vec2().unwrap()
+            let (_, cache) = model.run_with_cache_of(row.clone(), post(0)).unwrap();
+            cache.get(post(0)).unwrap().squeeze(0).unwrap().to_vec2().unwrap()
         })
         .collect();
     for unit in top.units() {
@@ -285,10 +281,10 @@ fn a_head_is_measured_by_the_length_of_its_vector() {
     assert_eq!(by.units().len(), model.cfg().n_heads);
     // A BOS can only look at itself.
     assert!(by.units().iter().all(|unit| (unit.examples()[0].value() - 1.0).abs() < 1e-5));
-    assert!(error(text.top_examples(mlp_post(0), 10_000, 3)).contains("no unit 10000"));
-    assert!(error(text.top_examples(mlp_post(0), Vec::new(), 3)).contains("no unit was asked for"));
-    assert!(error(text.top_examples(mlp_post(0), 1, 0)).contains("at least 1"));
-    assert!(error(text.top_examples_by(mlp_post(0), 0, 1, |x| Ok(x.sum(1)?))).contains("[batch") == false);
+    assert!(error(text.top_examples(post(0), 10_000, 3)).contains("no unit 10000"));
+    assert!(error(text.top_examples(post(0), Vec::new(), 3)).contains("no unit was asked for"));
+    assert!(error(text.top_examples(post(0), 1, 0)).contains("at least 1"));
+    assert!(error(text.top_examples_by(post(0), 0, 1, |x| Ok(x.sum(1)?))).contains("unit]"));
 }
 
 #[test]

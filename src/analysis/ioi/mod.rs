@@ -285,10 +285,9 @@ struct Words {
 impl Words {
     fn new(tokenizer: &Tokenizer, options: &IoiOptions) -> Result<Self> {
         let single = |kind: &str, words: &[String], least: usize| {
-            let fits = |word: &&String| tokenizer.encode(&format!(" {word}")).is_ok_and(|ids| ids.len() == 1);
             let mut fitting: Vec<String> = Vec::new();
-            for word in words.iter().filter(fits) {
-                if !fitting.contains(word) {
+            for word in words {
+                if !fitting.contains(word) && token_of(tokenizer, word)?.is_some() {
                     fitting.push(word.clone());
                 }
             }
@@ -338,6 +337,16 @@ impl Words {
     }
 }
 
+/// The token of a word inside of a sentence; none if it is several. Some tokenizers put a space of their own before a text, so
+/// that the word with its space says nothing by itself.
+fn token_of(tokenizer: &Tokenizer, word: &str) -> Result<Option<u32>> {
+    let (before, with_word) = (tokenizer.encode("and")?, tokenizer.encode(&format!("and {word}"))?);
+    Ok(match with_word.strip_prefix(&before[..]) {
+        Some([token]) => Some(*token),
+        _ => None,
+    })
+}
+
 /// What one prompt is made of.
 #[derive(Clone)]
 struct Filling {
@@ -370,8 +379,9 @@ impl Filling {
         let options = TokenOptions { prepend_bos: options.prepend_bos, ..TokenOptions::default() };
         let ids = |text: &str| -> Result<Vec<u32>> { Ok(tokenizer.to_tokens_with(text, &options)?.row(0)?.to_vec()) };
         let (ids, corrupted_ids) = (ids(&text)?, ids(&corrupted)?);
-        let token = |name: &str| tokenizer.to_single_token(&format!(" {name}"));
-        let (io_token, s_token) = (token(&self.io)?, token(&self.s)?);
+        let (Some(io_token), Some(s_token)) = (token_of(tokenizer, &self.io)?, token_of(tokenizer, &self.s)?) else {
+            return Err(Error::msg(format!("{} and {} must be one token each", self.io, self.s)));
+        };
         let places = |token: u32| (0..ids.len()).filter(|&pos| ids[pos] == token).collect::<Vec<_>>();
         let (&[io], &[s1, s2]) = (&places(io_token)[..], &places(s_token)[..]) else {
             return Err(Error::msg(format!(

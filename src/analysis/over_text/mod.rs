@@ -43,7 +43,7 @@ const BATCH_SIZE: usize = 8;
 /// let text = model.over(["John gave a book to Mary.", "Mary went home with the book."]).row_length(16);
 /// println!("perplexity {:.1}", text.loss()?.perplexity());
 /// let mean = text.statistics(resid_post(1))?.mean()?; // [d_model]
-/// let neuron = text.top_examples(mlp_post(0), 3, 5)?; // the five places where neuron 3 is most active
+/// let neuron = text.top_examples(post(0), 3, 5)?; // the five places where neuron 3 is most active
 /// # assert_eq!(mean.dims(), [model.cfg().d_model]);
 /// # assert_eq!(neuron.units().len(), 1);
 /// # Ok(()) }

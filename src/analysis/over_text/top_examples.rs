@@ -17,30 +17,30 @@ pub enum Units {
     /// All of them.
     All,
     /// These.
-    Some(Vec<usize>),
+    These(Vec<usize>),
 }
 
 impl From<usize> for Units {
     fn from(unit: usize) -> Self {
-        Self::Some(vec![unit])
+        Self::These(vec![unit])
     }
 }
 
 impl From<Vec<usize>> for Units {
     fn from(units: Vec<usize>) -> Self {
-        Self::Some(units)
+        Self::These(units)
     }
 }
 
 impl<const N: usize> From<[usize; N]> for Units {
     fn from(units: [usize; N]) -> Self {
-        Self::Some(units.into())
+        Self::These(units.into())
     }
 }
 
 impl From<Range<usize>> for Units {
     fn from(units: Range<usize>) -> Self {
-        Self::Some(units.collect())
+        Self::These(units.collect())
     }
 }
 
@@ -152,7 +152,7 @@ struct Row<'a> {
 
 impl OverText {
     /// The `k` places where each unit of an activation is most active, at most one in a row (so that one passage does not
-    /// fill the list): max-activating examples. A unit is an element of the last axis (a neuron of `mlp_post`, a dimension of a
+    /// fill the list): max-activating examples. A unit is an element of the last axis (a neuron of `post`, a dimension of a
     /// residual stream), or a head: of z, result, q, k and v, whose value is then the length of its vector.
     ///
     /// Use [`skip_bos`](Self::skip_bos) where the first token is stronger than all others.
@@ -164,7 +164,7 @@ impl OverText {
     /// # fn main() -> candlescope::Result<()> {
     /// let model = HookedTransformer::from_pretrained("tiny")?;
     /// let text = model.over(["John gave a book to Mary.", "Mary went home."]).one_row_each().skip_bos();
-    /// let top = text.top_examples(mlp_post(1), .., 2)?;
+    /// let top = text.top_examples(post(1), .., 2)?;
     /// let neuron = top.unit(7)?;
     /// assert!(neuron.examples()[0].value() >= neuron.examples()[1].value());
     /// # Ok(()) }
@@ -302,7 +302,7 @@ impl OverText {
 fn chosen(units: &Units, n: usize, point: &HookPoint) -> Result<Vec<usize>> {
     let wanted = match units {
         Units::All => return Ok((0..n).collect()),
-        Units::Some(wanted) => wanted,
+        Units::These(wanted) => wanted,
     };
     if let Some(wrong) = wanted.iter().find(|&&unit| unit >= n) {
         return Err(Error::msg(format!("there is no unit {wrong}: '{point}' has {n}, counted from 0")));
