@@ -1,7 +1,10 @@
 //! What a notebook needs: `use candlescope::prelude::*;`
 
-pub use crate::analysis::metric::{kl_divergence, log_prob, logit, logit_diff, loss, prob};
-pub use crate::analysis::{Axis, FactoredMatrix, LabelledTensor, Metric, Sweep, SweepResult, patching};
+pub use crate::analysis::metric::{self, kl_divergence, log_prob, logit_diff};
+pub use crate::analysis::{
+    Axis, Corpus, FactoredMatrix, IoiDataset, IoiOptions, LabelledTensor, Metric, OverText, Probe, ProbeOptions, Sweep,
+    SweepResult, patching,
+};
 pub use crate::cache::{ActivationCache, AttentionPattern, Stack};
 pub use crate::display::{
     AttentionView, BarChart, Card, Facets, Heatmap, LineChart, Scatter, Show, Table, TokenBoxes, TopTokens, bars,
@@ -16,6 +19,7 @@ pub use crate::model::{
     GenerateOptions, Generation, HookedTransformer, Input, KvCache, LoadOptions, Logits, ModelConfig, RunOptions,
     RunOutput,
 };
+pub use crate::progress::Progress;
 pub use crate::tokens::{Chat, ChatOptions, Message, Occurrence, PaddingSide, TokenOptions, Tokenizer, Tokens};
 pub use crate::weights::Processing;
 pub use candle_core::{D, DType, Device, IndexOp, Tensor};

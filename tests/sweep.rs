@@ -3,6 +3,7 @@
 mod common;
 
 use candlescope::analysis::ablation::{all_heads_but, mean_heads, zero_heads, zero_neurons};
+use candlescope::analysis::metric::{logit, loss, prob};
 use candlescope::analysis::path_patching::{Receiver, Sender};
 use candlescope::prelude::*;
 use common::{max_difference, model};

@@ -3,16 +3,24 @@
 pub mod ablation;
 pub mod factored_matrix;
 mod induction;
+mod induction_loss;
+pub mod ioi;
 mod labelled;
 pub(crate) mod linalg;
 pub mod metric;
+pub mod over_text;
 pub mod patching;
 pub mod path_patching;
+pub mod probe;
 mod sweep;
 
 pub use factored_matrix::{Eigenvalues, FactoredMatrix, Svd};
 pub use induction::repeated_random_tokens;
+pub use induction_loss::{InductionLoss, InductionLossOptions, induction_loss};
+pub use ioi::{IoiDataset, IoiOptions, IoiScore};
 pub(crate) use labelled::unravel;
 pub use labelled::{Axis, LabelledTensor};
 pub use metric::{Answers, Metric};
+pub use over_text::{Corpus, OverText};
+pub use probe::{Probe, ProbeOptions};
 pub use sweep::{Sweep, SweepResult};

@@ -12,6 +12,7 @@ use super::sweep::{Base, MEMORY, Region, SweepResult};
 use crate::cache::ActivationCache;
 use crate::hooks::{HookPoint, Hooks, Selector, points};
 use crate::model::{HookedTransformer, Input};
+use crate::progress::Progress;
 use crate::{Error, Result};
 
 /// A part of a model that writes to the residual stream.
@@ -79,6 +80,7 @@ pub struct PathPatch {
     metric: Option<Metric>,
     freeze_mlps: bool,
     memory: usize,
+    progress: Progress,
 }
 
 impl HookedTransformer {
@@ -92,6 +94,7 @@ impl HookedTransformer {
             metric: None,
             freeze_mlps: false,
             memory: MEMORY,
+            progress: Progress::quiet(),
         }
     }
 }
@@ -124,6 +127,12 @@ impl PathPatch {
     /// About how much memory the runs that go together may take, in bytes; 1 GiB unless said otherwise.
     pub fn memory(mut self, bytes: usize) -> Self {
         self.memory = bytes;
+        self
+    }
+
+    /// Who is told how far it is; nobody unless said otherwise.
+    pub fn progress(mut self, progress: &Progress) -> Self {
+        self.progress = progress.clone();
         self
     }
 
@@ -187,10 +196,10 @@ impl PathPatch {
             .map(|(sender, _)| self.send(*sender, source, &base))
             .collect::<Result<_>>()?;
         let measured = match self.receivers[..] {
-            [Receiver::Logits] => base.run(&rows, self.memory, &mut |_| Ok(()))?,
+            [Receiver::Logits] => base.run(&rows, self.memory, &self.progress)?,
             _ => {
                 let received = self.receive(&rows, &base)?;
-                base.run(&received, self.memory, &mut |_| Ok(()))?
+                base.run(&received, self.memory, &self.progress)?
             }
         };
         let mut measured = measured.into_iter();
@@ -308,7 +317,7 @@ impl PathPatch {
         let last = arrives.iter().filter_map(HookPoint::layer).max().unwrap_or(0);
         // Streams that come before a sender are those of the base, and change nothing.
         let stop = (last + 1).min(self.model.cfg().n_layers);
-        let streams = base.collect(rows, &Selector::from(arrives.clone()), stop, self.memory)?;
+        let streams = base.collect(rows, &Selector::from(arrives.clone()), stop, self.memory, &self.progress)?;
         let of_row = |streams: &Vec<(HookPoint, Tensor)>| -> Result<Hooks> {
             let mut hooks = Hooks::new();
             for (receiver, point) in self.receivers.iter().zip(&arrives) {

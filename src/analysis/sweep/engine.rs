@@ -9,6 +9,7 @@ use crate::analysis::metric::{BoundMetric, Metric};
 use crate::cache::ActivationCache;
 use crate::hooks::{Fires, HookPoint, Hooks, Selector};
 use crate::model::{HookedTransformer, Input, RunOptions, RunOutput};
+use crate::progress::Progress;
 
 use super::mean;
 use crate::tokens::Tokens;
@@ -129,14 +130,10 @@ impl Base {
         Ok(Some(mean(&values)))
     }
 
-    /// The metric of a run for each of `rows`, as many numbers each as the base has. `done` hears how many rows are done.
-    pub(crate) fn run(
-        &self,
-        rows: &[Hooks],
-        memory: usize,
-        done: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<Vec<Vec<f32>>> {
-        self.in_batches(rows, memory, done, |start, each| {
+    /// The metric of a run for each of `rows`, as many numbers each as the base has. `progress` hears how many rows are
+    /// done.
+    pub(crate) fn run(&self, rows: &[Hooks], memory: usize, progress: &Progress) -> Result<Vec<Vec<f32>>> {
+        self.in_batches(rows, memory, progress, |start, each| {
             let mut options = RunOptions::new();
             // The metric's one position is all that is unembedded, unless a hook works on the logits of the others.
             if let (Some(positions), false) = (self.metric.positions(), self.any_on_logits(each)?) {
@@ -158,9 +155,10 @@ impl Base {
         keep: &Selector,
         stop: usize,
         memory: usize,
+        progress: &Progress,
     ) -> Result<Vec<Vec<(HookPoint, Tensor)>>> {
         let batch = self.tokens.shape().0;
-        self.in_batches(rows, memory, &mut |_| Ok(()), |start, each| {
+        self.in_batches(rows, memory, progress, |start, each| {
             let options = RunOptions::new().no_logits().cache(keep).stop_at_layer(stop as i64);
             let kept = self.run_together(start, each, options)?.cache;
             let of_row = |i: usize| {
@@ -177,7 +175,7 @@ impl Base {
         &self,
         rows: &[Hooks],
         memory: usize,
-        done: &mut dyn FnMut(usize) -> Result<()>,
+        progress: &Progress,
         together: impl Fn(Start, &[Hooks]) -> Result<Vec<T>>,
     ) -> Result<Vec<T>> {
         let points = self.model.hook_points();
@@ -190,13 +188,15 @@ impl Base {
         }
         let at_once = self.rows_together(memory);
         let mut results: Vec<(usize, T)> = Vec::with_capacity(rows.len());
+        let meter = progress.start("sweep", "runs");
         for ((start, alone), group) in groups {
             for chunk in group.chunks(if alone { 1 } else { at_once }) {
                 let hooks: Vec<Hooks> = chunk.iter().map(|&row| self.standing.clone().and(&rows[row])).collect();
                 results.extend(chunk.iter().copied().zip(together(start, &hooks)?));
-                done(results.len())?;
+                meter.at(results.len(), Some(results.len() as f64 / rows.len() as f64));
             }
         }
+        meter.finish(results.len());
         results.sort_by_key(|(row, _)| *row);
         Ok(results.into_iter().map(|(_, result)| result).collect())
     }

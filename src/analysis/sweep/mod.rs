@@ -17,6 +17,7 @@ use super::metric::Metric;
 use crate::cache::ActivationCache;
 use crate::hooks::{HookPoint, Hooks, PointInfo, Selector};
 use crate::model::{HookedTransformer, Input};
+use crate::progress::Progress;
 use crate::{Error, Result};
 use engine::{can_fire, without_layer};
 use operation::Operation;
@@ -40,7 +41,7 @@ pub use result::SweepResult;
 ///     .measure(logit_diff(" John", " Mary")).run()?;
 /// assert_eq!(heads.values().dims(), [model.cfg().n_layers, model.cfg().n_heads]);
 /// // What is the loss without each MLP?
-/// let without = model.sweep(clean).at("mlp_out").by(["layer"]).zero().measure(loss()).run()?;
+/// let without = model.sweep(clean).at("mlp_out").by(["layer"]).zero().measure(metric::loss()).run()?;
 /// # let _ = without; Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -54,6 +55,7 @@ pub struct Sweep {
     metric: Option<Metric>,
     standing: Hooks,
     memory: usize,
+    progress: Progress,
 }
 
 impl HookedTransformer {
@@ -69,6 +71,7 @@ impl HookedTransformer {
             metric: None,
             standing: Hooks::new(),
             memory: MEMORY,
+            progress: Progress::quiet(),
         }
     }
 }
@@ -178,6 +181,12 @@ impl Sweep {
         self
     }
 
+    /// Who is told how far it is; nobody unless said otherwise.
+    pub fn progress(mut self, progress: &Progress) -> Self {
+        self.progress = progress.clone();
+        self
+    }
+
     /// Runs it.
     ///
     /// # Errors
@@ -203,7 +212,7 @@ impl Sweep {
         if rows.is_empty() {
             return Err(missing("place to intervene at", "none of the layers and places that were asked for exist"));
         }
-        let mut measured = base.run(&rows, self.memory, &mut |_| Ok(()))?.into_iter();
+        let mut measured = base.run(&rows, self.memory, &self.progress)?.into_iter();
         let measured = sites.iter().map(|site| site.as_ref().and_then(|_| measured.next())).collect();
         let source = match operation {
             Operation::Patch(source) | Operation::Interchange { of: source, .. } => {
