@@ -18,8 +18,10 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Clone, Default)]
 pub struct Progress {
-    tell: Option<Arc<dyn Fn(&Step) + Send + Sync>>,
+    tell: Option<Arc<Tell>>,
 }
+
+type Tell = dyn Fn(&Step) + Send + Sync;
 
 /// How far a piece of work is.
 #[derive(Clone, Debug, PartialEq)]

@@ -64,8 +64,8 @@ impl HookedModule for Stack {
     }
 
     fn forward(&self, x: &Tensor, tap: &mut Tap) -> candlescope::Result<Tensor> {
-        let blocks = self.blocks.iter().enumerate();
-        blocks.fold(Ok(x.clone()), |x, (i, block)| block.forward_in(&format!("blocks.{i}"), &x?, tap))
+        let mut blocks = self.blocks.iter().enumerate();
+        blocks.try_fold(x.clone(), |x, (i, block)| block.forward_in(&format!("blocks.{i}"), &x, tap))
     }
 }
 

@@ -145,7 +145,7 @@ impl Show for Statistics {
     }
 
     fn svg(&self) -> Option<String> {
-        self.table().and_then(|table| Ok(table.svg())).ok().flatten()
+        self.table().ok().and_then(|table| table.svg())
     }
 }
 

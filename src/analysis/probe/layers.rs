@@ -51,7 +51,7 @@ pub fn probe_layers(
         TokenInput::Tokens(tokens) => tokens.shape().0,
     })?;
     let features = features(model, texts, at, position)?;
-    let meter = options.progress.start("probes", "probes");
+    let meter = options.progress.start("probing", "points");
     let mut probes = Vec::with_capacity(features.len());
     for (i, (point, x)) in features.iter().enumerate() {
         probes.push((point.clone(), Probe::fit(x, &labels, options)?));
@@ -92,17 +92,15 @@ impl LayerProbes {
     /// The scores, `[score, point]`: held out, on shuffled labels (NaN without a control), and of the best guess that ignores the
     /// features.
     pub fn scores(&self) -> Result<LabelledTensor> {
-        let control = |probe: &Probe| probe.control().unwrap_or(f64::NAN);
-        let kinds: [(&str, &dyn Fn(&Probe) -> f64); 3] =
-            [("held out", &Probe::score), ("shuffled labels", &control), ("best guess", &Probe::baseline)];
-        let of =
-            |kind: &dyn Fn(&Probe) -> f64| self.probes.iter().map(|(_, probe)| kind(probe) as f32).collect::<Vec<_>>();
-        let values: Vec<f32> = kinds.iter().flat_map(|(_, kind)| of(kind)).collect();
+        let probes = || self.probes.iter().map(|(_, probe)| probe);
+        let held_out = probes().map(Probe::score);
+        let control = probes().map(|probe| probe.control().unwrap_or(f64::NAN));
+        let values: Vec<f32> = held_out.chain(control).chain(probes().map(Probe::baseline)).map(|x| x as f32).collect();
         let axes = [
-            Axis::new("score", kinds.map(|(name, _)| name)),
+            Axis::new("score", ["held out", "shuffled labels", "best guess"]),
             Axis::new("point", self.probes.iter().map(|(point, _)| point.name())),
         ];
-        let values = Tensor::from_vec(values, (kinds.len(), self.probes.len()), &Device::Cpu)?;
+        let values = Tensor::from_vec(values, (3, self.probes.len()), &Device::Cpu)?;
         LabelledTensor::new("probes", &values, axes)
     }
 }
