@@ -1,7 +1,9 @@
 //! What a notebook needs: `use candlescope::prelude::*;`
 
-pub use crate::analysis::{Axis, FactoredMatrix, LabelledTensor};
-pub use crate::cache::{ActivationCache, AttentionPattern, Stack};
+pub use crate::analysis::{
+    Axis, DirectLogitAttribution, FactoredMatrix, LabelledTensor, LensReading, TunedLens, direct_logit_attribution,
+};
+pub use crate::cache::{ActivationCache, AttentionPattern, Decomposition, Slice, Stack, StreamPlace};
 pub use crate::display::{
     AttentionView, BarChart, Card, Facets, Heatmap, LineChart, Scatter, Show, Table, TokenBoxes, TopTokens, bars,
     imshow, line, scatter,

@@ -33,6 +33,7 @@ mod selective_scan;
 mod sinusoid;
 mod staged;
 mod state_space;
+mod stream;
 mod surroundings;
 
 use std::fmt;
@@ -63,6 +64,8 @@ pub use rotary::{RopeScaling, Rotary};
 pub use routing::{ExpertGroups, GroupScore, RouterScores, Routing};
 pub use run::{Logits, RunOptions, RunOutput};
 pub use state_space::StateSpace;
+pub use stream::StreamPlace;
+pub(crate) use stream::{Branch, NormInfo};
 
 /// A transformer whose every activation can be read and changed.
 ///
@@ -250,6 +253,17 @@ impl HookedTransformer {
     /// The id of a text that is a single token; an error that shows the pieces if it is not.
     pub fn to_single_token(&self, text: &str) -> Result<u32> {
         self.tokenizer()?.to_single_token(text)
+    }
+
+    /// The id of a token that is named by its text (which must be a single token) or by its id; an error if the model has
+    /// no such id.
+    pub fn token_id(&self, token: impl Into<TokenRef>) -> Result<u32> {
+        let id = match token.into() {
+            TokenRef::Id(id) => id,
+            TokenRef::Text(text) => self.to_single_token(&text)?,
+        };
+        let d_vocab = self.cfg().d_vocab;
+        if id as usize >= d_vocab { Err(Error::TokenOutOfRange { id, position: 0, d_vocab }) } else { Ok(id) }
     }
 
     /// The text of one token.

@@ -245,6 +245,12 @@ impl From<&String> for TokenRef {
     }
 }
 
+impl From<&TokenRef> for TokenRef {
+    fn from(token: &TokenRef) -> Self {
+        token.clone()
+    }
+}
+
 impl From<u32> for TokenRef {
     fn from(id: u32) -> Self {
         Self::Id(id)
