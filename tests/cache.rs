@@ -430,7 +430,12 @@ fn answers_that_do_not_fit_are_sentences() {
     assert!(error(vec![vec![1u32, 2], vec![3]].into()).contains("not equally long"));
     assert!(error(Vec::<u32>::new().into()).contains("at least one"));
     assert!(error(400u32.into()).contains("out of range"));
-    assert!(error("x".into()).contains("no tokenizer"));
+    let nameless = cache_of(&HookedTransformer::from_weights(model.cfg().clone(), model.weights()).unwrap());
+    let named = nameless.logit_attrs(&nameless.decompose_resid(None).unwrap(), " Mary", None).unwrap_err().to_string();
+    assert!(named.contains("no tokenizer"), "{named}");
+    // The stack of another slice than the norm's scale.
+    let other = cache.logit_attrs(&cache.at_pos(-1).unwrap().decompose_resid(None).unwrap(), 7, None).unwrap_err();
+    assert!(other.to_string().contains("different slices"), "{other}");
     let early = cache.decompose_resid(1).unwrap().apply_ln().unwrap();
     assert!(cache.logit_attrs(&early, 7, None).unwrap_err().to_string().contains("Start(1)"));
     let bert = cache_of(&common::model("bert"));
