@@ -26,6 +26,9 @@ pub use pattern::AttentionPattern;
 pub use slice::Slice;
 pub use stack::Stack;
 
+/// What slicing had to leave out, and why.
+type LeftOut = Arc<Vec<(String, String)>>;
+
 /// The activations of a run, by point, by (name, layer) or by full name, in the order in which they were made.
 ///
 /// ```
@@ -51,8 +54,7 @@ pub struct ActivationCache {
     key_tokens: Option<Tokens>,
     /// Which positions these are; none if all are there.
     places: Option<Vec<usize>>,
-    /// What slicing had to leave out, and why.
-    left_out: Arc<Vec<(String, String)>>,
+    left_out: LeftOut,
 }
 
 impl ActivationCache {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::{ActivationCache, Slice};
+use super::{ActivationCache, LeftOut, Slice};
 use crate::hooks::{Activations, HookPoint};
 use crate::{Error, Result};
 
@@ -146,14 +146,13 @@ impl ActivationCache {
         Ok(None)
     }
 
-    #[allow(clippy::type_complexity)]
     fn sliced(
         &self,
         slice: &Slice,
         names: &[&str],
         skip: impl Fn(&str) -> bool,
         why: &str,
-    ) -> Result<(Activations, Arc<Vec<(String, String)>>)> {
+    ) -> Result<(Activations, LeftOut)> {
         let shapes = self.shapes();
         let mut kept = Vec::with_capacity(self.len());
         let mut left_out = (*self.left_out).clone();

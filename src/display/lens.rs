@@ -1,9 +1,8 @@
 //! How lenses look: the likeliest token of every layer and position.
 
-use super::{Bundle, Show, TokenGrid};
+use super::{Bundle, Scale, Show, TokenGrid};
 use crate::Result;
-use crate::analysis::{LabelledTensor, LensReading};
-use crate::display::Scale;
+use crate::analysis::{LabelledTensor, LensReading, LensToken};
 use crate::tokens::TokenChoice;
 
 /// Likeliest tokens that are named under the pointer.
@@ -32,9 +31,7 @@ impl LensReading {
     /// # Errors
     /// A row that is not there.
     pub fn grid_of(&self, row: usize) -> Result<TokenGrid> {
-        let top = self.top_tokens(row, NAMED)?;
-        let values = top.iter().flatten().map(|tokens| tokens.first().map_or(0.0, |token| token.probability)).collect();
-        Ok(self.tokens_with(row, values)?.value_name("probability").scale(Scale::Sequential { low: 0.0, high: 1.0 }))
+        Ok(self.tokens_with(row, None)?.value_name("probability"))
     }
 
     /// The same, coloured by the probability of a token.
@@ -43,8 +40,7 @@ impl LensReading {
     /// A text that is not one token.
     pub fn grid_by_probability(&self, token: impl Into<TokenChoice>) -> Result<TokenGrid> {
         let values = self.probability(token)?;
-        let grid = self.tokens_with(0, first_row(&values)?)?.value_name(values.title());
-        Ok(grid.scale(Scale::Sequential { low: 0.0, high: 1.0 }))
+        Ok(self.tokens_with(0, Some(first_row(&values)?))?.value_name(values.title()))
     }
 
     /// The same, coloured by the rank of a token: the darker, the nearer to the top (1 / (1 + rank)).
@@ -56,23 +52,25 @@ impl LensReading {
         let values = first_row(&ranks)?;
         let hints = values.iter().map(|rank| format!("rank {rank}")).collect::<Vec<_>>();
         let near = values.iter().map(|rank| 1.0 / (1.0 + rank)).collect();
-        let grid = self.tokens_with(0, near)?.value_name(format!("1 / (1 + {})", ranks.title())).hints(hints);
-        Ok(grid.scale(Scale::Sequential { low: 0.0, high: 1.0 }))
+        Ok(self.tokens_with(0, Some(near))?.value_name(format!("1 / (1 + {})", ranks.title())).hints(hints))
     }
 
-    /// The likeliest tokens of a row, with these values in row-major order.
-    fn tokens_with(&self, row: usize, values: Vec<f32>) -> Result<TokenGrid> {
+    /// The likeliest tokens of a row with values from 0 to 1 in row-major order: their own probabilities, or others.
+    fn tokens_with(&self, row: usize, values: Option<Vec<f32>>) -> Result<TokenGrid> {
         let top = self.top_tokens(row, NAMED)?;
         let positions = self.positions(row)?;
-        let texts = top.iter().flatten().map(|tokens| tokens.first().map_or(String::new(), |token| token.text.clone()));
+        let likeliest = top.iter().flatten().map(|tokens| tokens.first());
+        let own = || likeliest.clone().map(|token| token.map_or(0.0, |token| token.probability)).collect();
+        let values: Vec<f32> = values.unwrap_or_else(own);
+        let texts = likeliest.clone().map(|token| token.map_or(String::new(), |token| token.text.clone()));
         let hints = top.iter().flatten().map(|tokens| {
-            let token =
-                |token: &crate::analysis::LensToken| format!("{} {:.1}%", token.text, token.probability * 100.0);
+            let token = |token: &LensToken| format!("{} {:.1}%", token.text, token.probability * 100.0);
             tokens.iter().map(token).collect::<Vec<_>>().join(", ")
         });
         let cells: Vec<(String, f32)> = texts.zip(values).collect();
         let grid = TokenGrid::new(cells, top.len(), positions.len())?;
         let grid = grid.y_labels(self.labels()).x_labels(positions).hints(hints).title(self.title.clone());
+        let grid = grid.scale(Scale::Sequential { low: 0.0, high: 1.0 });
         Ok(match &self.note {
             Some(note) => grid.note(note.clone()),
             None => grid,

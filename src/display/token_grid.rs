@@ -282,7 +282,7 @@ mod tests {
             assert!(!bundle.html.unwrap().contains("<script>") && !bundle.text.contains('\u{1b}'));
             assert!(bundle.text.lines().count() < 80);
         }
-        assert!(grid(2, 900, "a").bundle().html.unwrap().contains("the last 40 of 900 columns"));
+        assert!(grid(2, 900, "a").bundle().text.contains("the last 40 of 900 columns are shown"));
         assert!(TokenGrid::new(vec![("a".to_string(), 0.0)], 2, 1).unwrap_err().to_string().contains("2 rows"));
     }
 }

@@ -25,7 +25,12 @@ pub fn ours(context: &Context, entry: &str) -> Result<Option<Tensor>> {
         "full_resid_decomposition.last" => last()?.full_resid_decomposition(n_layers, false)?.apply_ln()?.stack()?,
         "logit_attrs" => {
             let (right, wrong) = context.answers;
-            return Ok(Some(cache.logit_attrs(&cache.decompose_resid(None)?, right, wrong)?.tensor().clone()));
+            let attrs = cache.logit_attrs(&cache.decompose_resid(None)?, right, wrong)?;
+            // The reference asks TransformerLens for all positions with pos_slice = -1, which slices the scale alone: all
+            // positions are divided by the scale of the last.
+            let scale = cache.get(ln_final_scale())?.squeeze(2)?;
+            let rescaled = attrs.broadcast_mul(&scale)?.broadcast_div(&scale.narrow(1, scale.dim(1)? - 1, 1)?)?;
+            return Ok(Some(rescaled));
         }
         "residual_directions" => {
             let (right, wrong) = context.answers;
