@@ -2,10 +2,10 @@
 
 pub use crate::analysis::metric::{self, kl_divergence, log_prob, logit_diff};
 pub use crate::analysis::{
-    Axis, Corpus, FactoredMatrix, IoiDataset, IoiOptions, LabelledTensor, Metric, OverText, Probe, ProbeOptions, Sweep,
-    SweepResult, patching,
+    Axis, Corpus, DirectLogitAttribution, FactoredMatrix, IoiDataset, IoiOptions, LabelledTensor, LensReading, Metric,
+    OverText, Probe, ProbeOptions, Sweep, SweepResult, TunedLens, direct_logit_attribution, patching,
 };
-pub use crate::cache::{ActivationCache, AttentionPattern, Stack};
+pub use crate::cache::{ActivationCache, AttentionPattern, Decomposition, Slice, Stack, StreamPlace};
 pub use crate::display::{
     AttentionView, BarChart, Card, Facets, Heatmap, LineChart, Scatter, Show, Table, TokenBoxes, TopTokens, bars,
     imshow, line, scatter,

@@ -1,12 +1,15 @@
 //! Questions asked of a model: what its weights and activations mean.
 
 pub mod ablation;
+mod direct_logit_attribution;
 pub mod factored_matrix;
 mod induction;
 mod induction_loss;
 pub mod ioi;
 mod labelled;
+pub mod lens;
 pub(crate) mod linalg;
+mod logit_attribution;
 pub mod metric;
 pub mod over_text;
 pub mod patching;
@@ -14,13 +17,16 @@ pub mod path_patching;
 pub mod probe;
 mod sweep;
 
+pub use direct_logit_attribution::{DirectLogitAttribution, direct_logit_attribution};
 pub use factored_matrix::{Eigenvalues, FactoredMatrix, Svd};
 pub use induction::repeated_random_tokens;
 pub use induction_loss::{InductionLoss, InductionLossOptions, induction_loss};
 pub use ioi::{IoiDataset, IoiOptions, IoiScore};
 pub(crate) use labelled::unravel;
 pub use labelled::{Axis, LabelledTensor};
-pub use metric::{Answers, Metric};
+pub use lens::{LensReading, LensToken, TunedLens};
+pub use logit_attribution::InsteadOf;
+pub use metric::Metric;
 pub use over_text::{Corpus, OverText};
 pub use probe::{Probe, ProbeOptions};
 pub use sweep::{Sweep, SweepResult};

@@ -185,7 +185,16 @@ impl AttentionPattern {
             Some(tokens) => tokens.str_tokens(0)?,
             None => (0..keys).map(|position| position.to_string()).collect(),
         };
-        Ok(AttentionView::new(&pattern, labels)?.title(format!("Attention of layer {}", self.layer())))
+        let queries = self
+            .queries()
+            .map(|places| places.iter().filter_map(|&place| labels.get(place).cloned()).collect::<Vec<String>>());
+        let mut view = AttentionView::new(&pattern, labels)?.title(format!("Attention of layer {}", self.layer()));
+        // Of a sliced cache the queries need not be the last tokens.
+        if let Some(queries) = queries.filter(|queries| queries.len() == view.queries.len()) {
+            view.queries = queries;
+            view.causal = false;
+        }
+        Ok(view)
     }
 }
 
