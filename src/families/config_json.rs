@@ -69,6 +69,13 @@ impl ConfigJson {
         if self.value(key).is_some() { self.size(key) } else { Ok(default) }
     }
 
+    /// A whole number that may be zero.
+    pub(crate) fn count_or(&self, key: &str, default: usize) -> Result<usize> {
+        let Some(value) = self.value(key) else { return Ok(default) };
+        let count = value.as_u64().filter(|count| *count <= 1 << 32);
+        count.map(|count| count as usize).ok_or_else(|| self.wrong(key, "a whole number", value))
+    }
+
     /// A size under the first of these keys that is there: families renamed their keys.
     pub(crate) fn size_of(&self, keys: &[&str]) -> Result<usize> {
         self.size(keys.iter().find(|key| self.value(key).is_some()).unwrap_or(&keys[0]))
@@ -144,7 +151,9 @@ impl ConfigJson {
             }
         };
         if window.is_none() && slides.contains(&true) {
-            return Err(self.error("a layer slides, and 'sliding_window' does not say how far"));
+            return Err(
+                self.error("a layer slides, and 'sliding_window' (or 'use_sliding_window') says there is no window")
+            );
         }
         Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
     }
