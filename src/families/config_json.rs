@@ -58,11 +58,14 @@ impl ConfigJson {
         value.as_str().map(str::to_string).ok_or_else(|| self.wrong(key, "a string", value))
     }
 
-    /// A size: a whole number of at least one.
+    /// A size: a whole number of at least one. Something is allocated for each layer before its weights are seen to be
+    /// there, so a number of layers has a bound.
     pub(crate) fn size(&self, key: &str) -> Result<usize> {
         let value = self.required(key)?;
-        let size = value.as_u64().filter(|size| (1..=1 << 32).contains(size));
-        size.map(|size| size as usize).ok_or_else(|| self.wrong(key, "a whole number of at least 1", value))
+        let most: u64 = if key.contains("layer") { 1 << 14 } else { 1 << 32 };
+        let size = value.as_u64().filter(|size| (1..=most).contains(size));
+        size.map(|size| size as usize)
+            .ok_or_else(|| self.wrong(key, &format!("a whole number from 1 to {most}"), value))
     }
 
     pub(crate) fn size_or(&self, key: &str, default: usize) -> Result<usize> {
