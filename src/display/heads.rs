@@ -2,7 +2,8 @@
 
 use super::{Bundle, Heatmap, Show, Table, number};
 use crate::Result;
-use crate::analysis::{HeadScore, HeadSummary};
+use crate::analysis::{HeadAttention, HeadScore, HeadSummary};
+use crate::model::LayerWeights;
 
 /// The table, and below it a heatmap of each score.
 impl Show for HeadSummary {
@@ -14,6 +15,26 @@ impl Show for HeadSummary {
 
     fn svg(&self) -> Option<String> {
         self.table().svg()
+    }
+}
+
+/// What it is over.
+impl Show for HeadAttention {
+    fn bundle(&self) -> Bundle {
+        let lengths: Vec<String> = self.lengths().iter().map(usize::to_string).collect();
+        Bundle::text(format!(
+            "HeadAttention of layers {:?}, {} heads each, over rows of {} tokens",
+            self.layers(),
+            self.n_heads(),
+            lengths.join(", ")
+        ))
+    }
+}
+
+/// Which layers these are.
+impl Show for LayerWeights {
+    fn bundle(&self) -> Bundle {
+        Bundle::text(format!("LayerWeights of layers {:?}", self.layers()))
     }
 }
 
@@ -65,5 +86,9 @@ mod tests {
         // No token occurs twice, so nothing is said of duplicates.
         let text = head_summary_on(&model, "John gave").unwrap().bundle().text;
         assert!(!text.contains("duplicate") && text.contains("entropy"), "{text}");
+
+        let heads = HeadAttention::run(&model, "John gave a book").unwrap().bundle().text;
+        assert!(heads.contains("over rows of 5 tokens"), "{heads}");
+        assert_eq!(model.layers([1]).unwrap().bundle().text, "LayerWeights of layers [1]");
     }
 }

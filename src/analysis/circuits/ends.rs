@@ -70,7 +70,12 @@ impl Ends {
     /// What heads write, `[.., d_model]`, as it comes to the residual stream, but for the division by a norm.
     pub(crate) fn written_by_attention(&self, layer: usize, written: &Tensor) -> Result<Tensor> {
         let post = self.block(layer).and_then(|block| block.ln1_post.as_ref());
-        self.as_written(post, written)
+        let written = match self.factor(post)? {
+            Some(factor) => in_f32(written)?.broadcast_mul(&factor)?,
+            None => in_f32(written)?,
+        };
+        let multiplier = self.cfg().residual_multiplier;
+        if multiplier == 1.0 { Ok(written) } else { Ok((written * multiplier)?) }
     }
 
     /// A map that reads the stream before the MLP, `[d_model, d_mlp]`, with the norm's weight.
@@ -81,22 +86,6 @@ impl Ends {
             norm => norm.as_ref(),
         });
         scaled_rows(&in_f32(map)?, self.factor(norm.filter(|_| !self.cfg().post_norm))?)
-    }
-
-    /// What the MLP writes, `[.., d_model]`, as it comes to the residual stream, but for the division by a norm.
-    pub(crate) fn written_by_mlp(&self, layer: usize, written: &Tensor) -> Result<Tensor> {
-        let post = self.block(layer).and_then(|block| block.ln2_post.as_ref());
-        self.as_written(post, written)
-    }
-
-    fn as_written(&self, post: Option<&NormWeights>, written: &Tensor) -> Result<Tensor> {
-        let written = in_f32(written)?;
-        let written = match self.factor(post)? {
-            Some(factor) => written.broadcast_mul(&factor)?,
-            None => written,
-        };
-        let multiplier = self.cfg().residual_multiplier;
-        if multiplier == 1.0 { Ok(written) } else { Ok((written * multiplier)?) }
     }
 
     fn before_attention(&self, layer: usize) -> Result<Option<Tensor>> {

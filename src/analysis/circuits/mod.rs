@@ -8,7 +8,7 @@
 //! The circuits themselves are `model.ov()` and `model.qk()`, as [`FactoredMatrix`](super::FactoredMatrix).
 //!
 //! Norms divide by a number that depends on the input, and are left out of every circuit. Their weights, where processing
-//! did not fold them away, are factors in the full circuits and the singular vectors.
+//! did not fold them away (those behind a branch, as in Gemma 2, never are), are factors in the full circuits.
 
 mod composition;
 mod ends;

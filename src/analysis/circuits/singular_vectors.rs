@@ -73,6 +73,8 @@ pub struct SingularVectors {
 /// "The Singular Value Decompositions of Transformer Weight Matrices are Highly Interpretable"; TransformerLens'
 /// `SVDInterpreter`).
 ///
+/// The matrices are as the model has them; W_in and W_gate with the weight of the norm before them, if it was not folded in.
+///
 /// In a notebook it shows a table of the top tokens on either side. Cost: the decomposition in f64 (of W_in of GPT-2 small, some
 /// seconds), and `[d_vocab, n]` numbers on each side.
 ///
@@ -207,15 +209,15 @@ fn decompose(model: &HookedTransformer, ends: &Ends, circuit: Circuit) -> Result
     match circuit {
         Circuit::Ov { layer, head } => {
             check_head(model, layer, head)?;
-            ends.ov(layer)?.get(head)?.svd()
+            model.layers([layer])?.ov()?.at(&[0, head])?.svd()
         }
         Circuit::Qk { layer, head } => {
             check_head(model, layer, head)?;
-            ends.qk(layer)?.get(head)?.svd()
+            model.layers([layer])?.qk()?.at(&[0, head])?.svd()
         }
         Circuit::WIn { layer } => dense_svd(&ends.read_by_mlp(layer, &mlp(layer)?.w_in()?.get(0)?)?),
         Circuit::WGate { layer } => dense_svd(&ends.read_by_mlp(layer, &mlp(layer)?.w_gate()?.get(0)?)?),
-        Circuit::WOut { layer } => dense_svd(&ends.written_by_mlp(layer, &mlp(layer)?.w_out()?.get(0)?)?),
+        Circuit::WOut { layer } => dense_svd(&mlp(layer)?.w_out()?.get(0)?.to_dtype(DType::F32)?),
     }
 }
 

@@ -121,6 +121,11 @@ impl HeadAttention {
         self.n_heads
     }
 
+    /// How many tokens each row has, without padding.
+    pub fn lengths(&self) -> Vec<usize> {
+        self.rows.iter().map(|row| row.n).collect()
+    }
+
     /// The mean attention to the keys of a pattern, over the queries that have such a key, `[layer, head]` in 0 to 1.
     ///
     /// For [`HeadPattern::PreviousToken`] it is the previous-token score, for [`HeadPattern::Induction`] the
