@@ -2,9 +2,10 @@
 
 use candle_core::{DType, Device, IndexOp, Tensor};
 
+use super::attention::{head_axes, layers_of};
+use super::values::value_results;
 use super::{HeadAttention, HeadPattern};
 use crate::analysis::circuits::Ends;
-use crate::analysis::heads::attention::layers_of;
 use crate::analysis::{LabelledTensor, repeated_random_tokens};
 use crate::cache::ActivationCache;
 use crate::hooks::HookPoint;
@@ -51,10 +52,10 @@ pub fn prefix_matching_scores(model: &HookedTransformer) -> Result<LabelledTenso
     Ok(attention.attention_to(HeadPattern::Induction)?.with_title("prefix-matching score"))
 }
 
-/// How much each head raises the logits of the tokens before it, `[layer, head]` in 0 to 1, measured on random tokens (after
-/// Olsson et al. 2022's copying score): what the head writes goes through the unembedding, each logit less their mean, and
-/// of all that is raised, this share is raised for tokens that the head can see. A head that copies nothing gets their share
-/// of the vocabulary, next to nothing.
+/// How much each head raises the logit of the token that it looks at, `[layer, head]` in -1 to 1, measured on random tokens
+/// (the question of Olsson et al. 2022's copying score, asked by ranks): what the value at a key writes goes through the
+/// unembedding, and the key's own token is the highest of all logits (1), in their middle (0: no copying) or the lowest
+/// (-1). The mean over keys, by the attention that they get; BOS is left out.
 ///
 /// Unlike the eigenvalue score of [`full_ov_copying_scores`](crate::analysis::full_ov_copying_scores) it sees what the head
 /// really does, with MLPs before it. Cost: one product with W_U for each head, 100 rows tall.
@@ -63,30 +64,37 @@ pub fn prefix_matching_scores(model: &HookedTransformer) -> Result<LabelledTenso
 /// When the model has no attention.
 pub fn copying_scores(model: &HookedTransformer) -> Result<LabelledTensor> {
     let layers = layers_of(model)?;
-    let length = length_for(model, COPIED)?;
-    let repeated = repeated_random_tokens(model, ROWS, length, 0)?;
-    let shown = repeated.shape().1 - length;
-    let tokens = Tokens::from_ids(repeated.ids().iter().map(|row| row[..shown].to_vec()).collect())?;
-    let z_points: Vec<HookPoint> = layers.iter().map(|&layer| beside_pattern(model, layer, "hook_z")).collect();
-    let run = model.run(input_for(model, &tokens), &RunOptions::new().cache(z_points.clone()).no_logits())?;
+    let (tokens, length) = random_tokens(model)?;
+    let (batch, pos) = tokens.shape();
+    let points: Vec<HookPoint> =
+        layers.iter().flat_map(|&layer| [model.pattern_point(layer), beside_pattern(model, layer, "hook_v")]).collect();
+    let run = model.run(input_for(model, &tokens), &RunOptions::new().cache(points).no_logits())?;
     let cache = ActivationCache::new(model, run);
-    let seen = Seen::new(&tokens, model.cfg().bidirectional)?;
 
-    let ends = Ends::of(model);
+    let (n_heads, ends) = (model.cfg().n_heads, Ends::of(model));
     let unembedding = ends.unembedding()?.to_device(&Device::Cpu)?;
-    let mut scores = Vec::with_capacity(layers.len());
-    for (&layer, point) in layers.iter().zip(&z_points) {
-        let results = ends.written_by_attention(layer, &model.head_results(layer, &cache.get(point)?)?)?;
-        let results = results.to_device(&Device::Cpu)?;
-        for head in 0..model.cfg().n_heads {
-            let result = results.i((.., .., head))?.flatten_to(1)?;
-            let logits = result.matmul(&unembedding)?;
-            let raised = logits.broadcast_sub(&logits.mean_keepdim(1)?)?.relu()?;
-            scores.push(seen.share_of(&raised)?);
+    let own = tokens.tensor(&Device::Cpu)?.reshape((batch * pos, 1))?;
+    // The random ones, not the BOS before them.
+    let is_random = |at: usize| f32::from(u8::from(at + length >= pos));
+    let random = Tensor::from_vec((0..pos).map(is_random).collect(), pos, &Device::Cpu)?;
+    let mut scores = Vec::with_capacity(layers.len() * n_heads);
+    for &layer in &layers {
+        // How much attention each key gets, [batch, head, key], and what its value writes, [batch, key, head, d_model].
+        let pattern = cache.pattern(layer)?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+        let attended = pattern.sum(2)?.broadcast_mul(&random)?;
+        let written = ends.written_by_attention(layer, &value_results(&cache, layer)?)?.to_device(&Device::Cpu)?;
+        for head in 0..n_heads {
+            let logits = written.i((.., .., head))?.flatten_to(1)?.matmul(&unembedding)?;
+            let lower = logits.broadcast_lt(&logits.gather(&own, 1)?)?.to_dtype(DType::F32)?.sum(1)?;
+            let rank = lower.affine(2.0 / (logits.dim(1)?.max(2) - 1) as f64, -1.0)?;
+            let attended = attended.i((.., head))?.flatten_all()?;
+            let all: f32 = attended.sum_all()?.to_scalar()?;
+            let copied: f32 = (rank * attended)?.sum_all()?.to_scalar()?;
+            scores.push(if all > 0.0 { copied / all } else { 0.0 });
         }
     }
-    let scores = Tensor::from_vec(scores, (layers.len(), model.cfg().n_heads), &Device::Cpu)?;
-    LabelledTensor::new("copying score", &scores, super::attention::head_axes(&layers, model.cfg().n_heads))
+    let scores = Tensor::from_vec(scores, (layers.len(), n_heads), &Device::Cpu)?;
+    LabelledTensor::new("copying score", &scores, head_axes(&layers, n_heads))
 }
 
 /// The attention over random tokens that repeat, and how many there are before they do.
@@ -115,37 +123,10 @@ fn input_for(model: &HookedTransformer, tokens: &Tokens) -> Input {
     if model.has_encoder() { (tokens, tokens).into() } else { tokens.into() }
 }
 
-/// Which tokens each query sees.
-struct Seen {
-    /// The row's tokens for every query, `[batch * pos, pos]`.
-    ids: Tensor,
-    /// 1 where that token is seen, and is no repetition.
-    counts: Tensor,
-}
-
-impl Seen {
-    fn new(tokens: &Tokens, bidirectional: bool) -> Result<Self> {
-        let (batch, pos) = tokens.shape();
-        let (mut ids, mut counts) = (Vec::new(), Vec::new());
-        for row in tokens.ids() {
-            for query in 0..pos {
-                ids.extend_from_slice(row);
-                let counts_at = |key: usize| (bidirectional || key <= query) && !row[..key].contains(&row[key]);
-                counts.extend((0..pos).map(|key| f32::from(u8::from(counts_at(key)))));
-            }
-        }
-        let dims = (batch * pos, pos);
-        Ok(Self {
-            ids: Tensor::from_vec(ids, dims, &Device::Cpu)?,
-            counts: Tensor::from_vec(counts, dims, &Device::Cpu)?,
-        })
-    }
-
-    /// The mean share of what is raised, `[batch * pos, d_vocab]`, that falls on tokens that are seen.
-    fn share_of(&self, raised: &Tensor) -> Result<f32> {
-        let seen = (raised.gather(&self.ids, 1)? * &self.counts)?.sum(1)?;
-        let all = raised.sum(1)?;
-        let nothing = all.eq(0f32)?.to_dtype(DType::F32)?;
-        Ok((seen / (all + nothing)?)?.mean_all()?.to_scalar()?)
-    }
+/// Rows of random tokens that do not repeat, behind a BOS where the model wants one, and how many they are without it.
+fn random_tokens(model: &HookedTransformer) -> Result<(Tokens, usize)> {
+    let length = length_for(model, COPIED)?;
+    let repeated = repeated_random_tokens(model, ROWS, length, 0)?;
+    let once = repeated.shape().1 - length;
+    Ok((Tokens::from_ids(repeated.ids().iter().map(|row| row[..once].to_vec()).collect())?, length))
 }

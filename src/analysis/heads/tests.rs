@@ -159,12 +159,14 @@ fn scores_of_every_kind_of_model_lie_where_they_must() -> Result<()> {
     for name in ["gpt2", "llama", "gpt_neox", "gemma2", "mixtral", "bert", "t5", "deepseek_v3", "gpt_oss"] {
         let model = model(name);
         let cfg = model.cfg().clone();
-        let share = [induction_scores(&model)?, prefix_matching_scores(&model)?, copying_scores(&model)?];
+        let share = [induction_scores(&model)?, prefix_matching_scores(&model)?];
         for scores in &share {
             assert_eq!(scores.dims(), [cfg.n_layers, cfg.n_heads], "{name}");
             let inside = scores.values().iter().all(|x| (0. ..=1.0001).contains(x));
             assert!(inside, "{name}: {} {:?}", scores.title(), scores.values());
         }
+        let copying = copying_scores(&model)?.values();
+        assert!(copying.iter().all(|x| x.abs() <= 1.) && copying.iter().any(|x| *x != 0.), "{name}: {copying:?}");
         let summary = head_summary(&model)?;
         assert_eq!(summary.heads().len(), cfg.n_layers * cfg.n_heads);
         assert_eq!(summary.score(HeadScore::Induction).values(), share[0].values(), "{name}");
@@ -275,8 +277,9 @@ fn a_head_that_copies_by_construction_scores_high() -> Result<()> {
     }
     let lowers = HookedTransformer::from_weights(cfg, weights)?;
     let (copies, lowers) = (copying_scores(&copies)?.values(), copying_scores(&lowers)?.values());
-    // 8 of 32 dimensions say a token of 320 only roughly, but a head that lowers it raises next to none of those it sees.
-    assert!(copies.iter().zip(&lowers).all(|(copies, lowers)| *copies > 3. * lowers), "{copies:?} {lowers:?}");
+    // 8 of 32 dimensions of a random embedding tell it from 319 others almost always.
+    assert!(copies.iter().all(|score| *score > 0.9), "{copies:?}");
+    assert!(lowers.iter().all(|score| *score < -0.9), "{lowers:?}");
     Ok(())
 }
 

@@ -86,6 +86,21 @@ pub fn head_norms(cache: &ActivationCache) -> Result<LabelledTensor> {
 
 /// The norm at each key, `[batch, head, key]` (`[head, key]` from a cache without batch).
 fn value_norms(cache: &ActivationCache, layer: usize, norm: ValueNorm) -> Result<Tensor> {
+    let norms = match norm {
+        ValueNorm::Value => norm_of(&values(cache, layer)?)?,
+        ValueNorm::Result => norm_of(&value_results(cache, layer)?)?,
+    };
+    let norms = norms.transpose(1, 2)?.contiguous()?;
+    if cache.has_batch_dim() { Ok(norms) } else { Ok(norms.squeeze(0)?) }
+}
+
+/// What the value at each key writes to the residual stream, `[batch, key, head, d_model]`.
+pub(super) fn value_results(cache: &ActivationCache, layer: usize) -> Result<Tensor> {
+    cache.model().head_results(layer, &values(cache, layer)?)
+}
+
+/// The value of each query head at each key, `[batch, key, head, d_head]`.
+fn values(cache: &ActivationCache, layer: usize) -> Result<Tensor> {
     let model = cache.model();
     let mut v = batched(cache, cache.get(beside_pattern(model, layer, "hook_v"))?)?;
     if model.cfg().latent_attention.is_some() {
@@ -95,13 +110,7 @@ fn value_norms(cache: &ActivationCache, layer: usize, norm: ValueNorm) -> Result
     let (batch, pos, groups, d_head) = v.dims4()?;
     let n_heads = model.cfg().n_heads;
     let v = v.unsqueeze(3)?.broadcast_as((batch, pos, groups, n_heads / groups, d_head))?;
-    let v = v.reshape((batch, pos, n_heads, d_head))?;
-    let norms = match norm {
-        ValueNorm::Value => norm_of(&v)?,
-        ValueNorm::Result => norm_of(&model.head_results(layer, &v)?)?,
-    };
-    let norms = norms.transpose(1, 2)?.contiguous()?;
-    if cache.has_batch_dim() { Ok(norms) } else { Ok(norms.squeeze(0)?) }
+    Ok(v.reshape((batch, pos, n_heads, d_head))?)
 }
 
 /// An activation with its batch axis.
