@@ -2,8 +2,13 @@
 
 pub use crate::analysis::metric::{self, kl_divergence, log_prob, logit_diff};
 pub use crate::analysis::{
-    Axis, Corpus, DirectLogitAttribution, FactoredMatrix, IoiDataset, IoiOptions, LabelledTensor, LensReading, Metric,
-    OverText, Probe, ProbeOptions, Sweep, SweepResult, TunedLens, direct_logit_attribution, patching,
+    Axis, Circuit, Composition, Corpus, DetectOptions, DirectLogitAttribution, Embedded, FactoredMatrix, HeadAttention,
+    HeadKind, HeadPattern, HeadScore, HeadSummary, IoiDataset, IoiOptions, LabelledTensor, LensReading, Measure,
+    Metric, OverText, Probe, ProbeOptions, ScoredHead, Side, SingularVectors, Sweep, SweepResult, TunedLens, ValueNorm,
+    copying_scores, detect_head, detect_head_with, direct_logit_attribution, full_ov, full_ov_copying_scores,
+    full_ov_eigenvalues, full_qk, full_qk_between, head_norms, head_summary, head_summary_on, induction_scores,
+    ov_copying_scores, patching, prefix_matching_scores, repeated_random_tokens, singular_vectors,
+    value_weighted_pattern,
 };
 pub use crate::cache::{ActivationCache, AttentionPattern, Decomposition, Slice, Stack, StreamPlace};
 pub use crate::display::{
@@ -16,8 +21,8 @@ pub use crate::hooks::{
 };
 pub use crate::hub::{checkpoint_labels, find_models, known_models};
 pub use crate::model::{
-    GenerateOptions, Generation, HookedTransformer, Input, KvCache, LoadOptions, Logits, ModelConfig, RunOptions,
-    RunOutput,
+    GenerateOptions, Generation, HookedTransformer, Input, KvCache, LayerWeights, LoadOptions, Logits, ModelConfig,
+    RunOptions, RunOutput,
 };
 pub use crate::progress::Progress;
 pub use crate::tokens::{Chat, ChatOptions, Message, Occurrence, PaddingSide, TokenOptions, Tokenizer, Tokens};
