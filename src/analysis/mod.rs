@@ -1,12 +1,14 @@
 //! Questions asked of a model: what its weights and activations mean.
 
 pub mod factored_matrix;
+mod gradients;
 mod induction;
 mod labelled;
 pub(crate) mod linalg;
 pub mod metric;
 
 pub use factored_matrix::{Eigenvalues, FactoredMatrix, Svd};
+pub use gradients::Gradients;
 pub use induction::repeated_random_tokens;
 pub use labelled::{Axis, LabelledTensor};
 pub use metric::{Answers, Metric};
