@@ -178,14 +178,9 @@ impl LabelledTensor {
     }
 
     /// The labels of the number at a row-major place.
-    fn labels_of(&self, mut place: usize) -> Vec<String> {
-        let mut labels: Vec<String> = Vec::new();
-        for axis in self.axes.iter().rev() {
-            labels.push(axis.labels[place % axis.len()].clone());
-            place /= axis.len();
-        }
-        labels.reverse();
-        labels
+    fn labels_of(&self, place: usize) -> Vec<String> {
+        let index = unravel(place, self.tensor.dims());
+        self.axes.iter().zip(index).map(|(axis, i)| axis.labels[i].clone()).collect()
     }
 }
 
@@ -195,6 +190,16 @@ impl Deref for LabelledTensor {
     fn deref(&self) -> &Tensor {
         &self.tensor
     }
+}
+
+/// The n-th index of a shape, row-major.
+pub(crate) fn unravel(mut n: usize, dims: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; dims.len()];
+    for (i, size) in dims.iter().enumerate().rev() {
+        index[i] = n % size.max(&1);
+        n /= size.max(&1);
+    }
+    index
 }
 
 /// The error for an axis that is not there.

@@ -192,6 +192,12 @@ impl Metric {
     }
 }
 
+impl From<&Metric> for Metric {
+    fn from(metric: &Metric) -> Self {
+        metric.clone()
+    }
+}
+
 impl fmt::Debug for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Metric({})", self.name)

@@ -6,9 +6,13 @@ mod induction;
 mod labelled;
 pub(crate) mod linalg;
 pub mod metric;
+pub mod patching;
+mod sweep;
 
 pub use factored_matrix::{Eigenvalues, FactoredMatrix, Svd};
 pub use gradients::Gradients;
 pub use induction::repeated_random_tokens;
+pub(crate) use labelled::unravel;
 pub use labelled::{Axis, LabelledTensor};
 pub use metric::{Answers, Metric};
+pub use sweep::{Sweep, SweepResult};

@@ -11,6 +11,7 @@ use super::html;
 use super::number::number;
 use super::scene::{Align, SMALL, Scene, TITLE};
 use super::view::{View, show_view};
+use crate::analysis::unravel;
 use crate::{Error, Result};
 
 /// How many panels are drawn; more are left out, and the picture says so.
@@ -259,16 +260,6 @@ fn panel_cell(grid: &Grid, side: f64) -> (f64, f64) {
 fn panel_size(grid: &Grid, side: f64) -> (f64, f64) {
     let (w, h) = panel_cell(grid, side);
     (w * grid.cols as f64, h * grid.rows as f64)
-}
-
-/// The n-th index of a shape, row-major.
-pub(crate) fn unravel(mut n: usize, dims: &[usize]) -> Vec<usize> {
-    let mut index = vec![0; dims.len()];
-    for (i, size) in dims.iter().enumerate().rev() {
-        index[i] = n % size.max(&1);
-        n /= size.max(&1);
-    }
-    index
 }
 
 fn panel_name(index: &[usize]) -> String {

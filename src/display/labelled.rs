@@ -2,7 +2,7 @@
 
 use super::{BarChart, Bundle, Facets, Heatmap, Show};
 use crate::Result;
-use crate::analysis::{Axis, LabelledTensor};
+use crate::analysis::{Axis, LabelledTensor, unravel};
 
 /// Labels of leading axes are joined by this in the titles of panels.
 const JOINED: &str = ", ";
@@ -67,7 +67,7 @@ impl LabelledTensor {
         let size = rows.len() * cols.len();
         let panels: usize = leading.iter().map(Axis::len).product();
         let panel = |i: usize| {
-            let index = super::facets::unravel(i, &leading.iter().map(Axis::len).collect::<Vec<_>>());
+            let index = unravel(i, &leading.iter().map(Axis::len).collect::<Vec<_>>());
             let label = |(axis, &place): (&Axis, &usize)| {
                 let label = &axis.labels()[place];
                 // A bare number says little without its axis.

@@ -29,6 +29,7 @@ mod raster;
 mod scatter;
 mod scene;
 mod show;
+mod sweep_view;
 mod table;
 mod tensor;
 mod text;

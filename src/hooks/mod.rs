@@ -13,6 +13,7 @@ mod name;
 mod point;
 pub mod points;
 mod selector;
+mod side_by_side;
 mod tap;
 
 pub use actions::Hooks;
