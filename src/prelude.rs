@@ -1,7 +1,10 @@
 //! What a notebook needs: `use candlescope::prelude::*;`
 
 pub use crate::analysis::metric::{kl_divergence, log_prob, logit, logit_diff, loss, prob};
-pub use crate::analysis::{Axis, FactoredMatrix, Gradients, LabelledTensor, Metric, Sweep, SweepResult, patching};
+pub use crate::analysis::{
+    Agreement, Attribution, Axis, Circuit, EdgeScores, FactoredMatrix, Gradients, InterchangePairs, LabelledTensor,
+    LearnOptions, LearnedSubspace, Metric, Subspace, Sweep, SweepResult, TokenPositions, agreement, patching,
+};
 pub use crate::cache::{ActivationCache, AttentionPattern, Stack};
 pub use crate::display::{
     AttentionView, BarChart, Card, Facets, Heatmap, LineChart, Scatter, Show, Table, TokenBoxes, TopTokens, bars,

@@ -286,7 +286,7 @@ impl HookedTransformer {
 
 impl Answers {
     /// One id for each prompt.
-    fn ids(&self, model: &HookedTransformer, tokens: &Tokens) -> Result<Vec<u32>> {
+    pub(crate) fn ids(&self, model: &HookedTransformer, tokens: &Tokens) -> Result<Vec<u32>> {
         let prompts = tokens.shape().0;
         let answers = match self {
             Self::One(answer) => vec![model.token_id(answer)?; prompts],

@@ -8,6 +8,7 @@
 
 mod attention_html;
 mod attention_view;
+mod attribution;
 mod bar_chart;
 mod bundle;
 mod card;
@@ -29,6 +30,7 @@ mod raster;
 mod scatter;
 mod scene;
 mod show;
+mod subspace;
 mod sweep_view;
 mod table;
 mod tensor;
