@@ -159,9 +159,11 @@ fn metrics_of_tokens_can_be_differentiated() {
     let other = model.forward(vec![1u32, 2, 3, 4, 5]).unwrap();
     let for_one = [kl_divergence(&other)];
     let for_any = [logit_diff(3u32, 4u32), logit(3u32), prob(3u32), log_prob(3u32).at(-2), loss()];
-    for (metric, ids) in for_any.iter().map(|metric| (metric, rows.clone())).chain(
-        for_one.iter().map(|metric| (metric, rows[..1].to_vec())),
-    ) {
+    for (metric, ids) in for_any
+        .iter()
+        .map(|metric| (metric, rows.clone()))
+        .chain(for_one.iter().map(|metric| (metric, rows[..1].to_vec())))
+    {
         let tokens = Tokens::from_ids(ids).unwrap();
         let run = model.gradients(&tokens, metric, resid_pre(1)).unwrap();
         let gradient = run.grad(resid_pre(1)).unwrap();
@@ -260,11 +262,16 @@ fn what_has_no_gradient_says_so() {
     assert!(error.contains("blocks.1.hook_mlp_out") && error.contains("shape"), "{error}");
     assert!(sentence(model("mamba").gradients(&PROMPT[..], &logit(3u32), pattern(0))).contains("state-space"));
 
+    let shown = gpt2.gradients(&PROMPT[..], &logit(3u32), "resid_pre").unwrap().bundle();
+    assert!(shown.text.contains("logit of #3") && shown.text.contains("blocks.2.hook_resid_pre"), "{}", shown.text);
+
     // What comes behind the metric's position has a gradient of zero.
     let early = gpt2.gradients(&PROMPT[..], &logit(3u32).at(1), resid_post(2)).unwrap();
     let gradient = early.grad(resid_post(2)).unwrap();
     let nonzero: HashSet<usize> = (0..5)
-        .filter(|&pos| gradient.i((0, pos)).unwrap().abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.0)
+        .filter(|&pos| {
+            gradient.i((0, pos)).unwrap().abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.0
+        })
         .collect();
     assert_eq!(nonzero, HashSet::from([1]));
 }

@@ -35,6 +35,11 @@ impl Gradients {
         self.values.iter().sum::<f32>() / self.values.len().max(1) as f32
     }
 
+    /// What was differentiated.
+    pub fn metric(&self) -> &str {
+        &self.metric
+    }
+
     /// The gradient at one point, in the shape of its activation.
     ///
     /// # Errors
@@ -96,12 +101,7 @@ impl HookedTransformer {
     /// A metric that is not made of tensor operations ([`Metric::from_fn`]); a named point that holds integers (the
     /// choice of experts), or that several activations go through (a norm, where queries, keys and values have inputs of
     /// their own). [`all`](crate::hooks::all) leaves those out.
-    pub fn gradients(
-        &self,
-        input: impl Into<Input>,
-        metric: &Metric,
-        at: impl Into<Selector>,
-    ) -> Result<Gradients> {
+    pub fn gradients(&self, input: impl Into<Input>, metric: &Metric, at: impl Into<Selector>) -> Result<Gradients> {
         self.gradients_with_hooks(input, metric, at, &Hooks::new())
     }
 

@@ -18,6 +18,7 @@ pub mod escape;
 mod facets;
 mod font;
 mod gather;
+mod gradients;
 mod grid;
 mod heatmap;
 mod html;

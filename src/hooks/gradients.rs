@@ -61,7 +61,8 @@ impl Hooks {
                 return Err(Error::msg(format!("'{point}' holds integers, and they have no gradient")));
             }
             // The variable makes the gradient flow this far; what it is added to is in one piece in memory.
-            let reached = (activation + Var::zeros(activation.dims(), activation.dtype(), activation.device())?.as_tensor())?;
+            let reached =
+                (activation + Var::zeros(activation.dims(), activation.dtype(), activation.device())?.as_tensor())?;
             Ok(reached.apply_op1(OnGradient { point: point.clone(), function: function.clone() })?)
         })
     }

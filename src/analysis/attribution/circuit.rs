@@ -17,7 +17,8 @@ pub struct Circuit {
 impl Circuit {
     /// Of these edges, those on a path from the embedding to the logits; `share` query heads share a key head.
     pub(super) fn new(metric: &str, edges: Vec<Edge>, share: usize) -> Self {
-        let reached = |edge: &Edge, nodes: &HashSet<Sender>| edge.to.parts_of(share).iter().any(|node| nodes.contains(node));
+        let reached =
+            |edge: &Edge, nodes: &HashSet<Sender>| edge.to.parts_of(share).iter().any(|node| nodes.contains(node));
         let mut from_embed = HashSet::from([Sender::Embed]);
         grow(&mut from_embed, &edges, |edge, nodes| match nodes.contains(&edge.from) {
             true => edge.to.parts_of(share),
@@ -30,7 +31,8 @@ impl Circuit {
         });
         let alive: HashSet<Sender> = from_embed.intersection(&to_logits).copied().collect();
         let strong = edges.len();
-        let on_a_path = |edge: &Edge| alive.contains(&edge.from) && (edge.to == Receiver::Logits || reached(edge, &alive));
+        let on_a_path =
+            |edge: &Edge| alive.contains(&edge.from) && (edge.to == Receiver::Logits || reached(edge, &alive));
         let mut edges: Vec<Edge> = edges.into_iter().filter(on_a_path).collect();
         edges.sort_by_key(|edge| (depth(edge.to), edge.to, edge.from));
         Self { metric: metric.to_string(), dropped: strong - edges.len(), edges, share }
@@ -71,7 +73,9 @@ impl Circuit {
         for edge in &self.edges {
             let to: Vec<String> = match edge.to {
                 Receiver::Logits => vec!["logits".to_string()],
-                to => to.parts_of(self.share).iter().filter(|node| kept.contains(node)).map(Sender::to_string).collect(),
+                to => {
+                    to.parts_of(self.share).iter().filter(|node| kept.contains(node)).map(Sender::to_string).collect()
+                }
             };
             let label = match edge.to {
                 Receiver::Q { .. } => "q ",
@@ -81,7 +85,10 @@ impl Circuit {
             };
             let color = if edge.score < 0.0 { "#b2182b" } else { "#2166ac" };
             for to in to {
-                lines.push(format!("  \"{}\" -> \"{to}\" [label=\"{label}{:.3}\", color=\"{color}\"];", edge.from, edge.score));
+                lines.push(format!(
+                    "  \"{}\" -> \"{to}\" [label=\"{label}{:.3}\", color=\"{color}\"];",
+                    edge.from, edge.score
+                ));
             }
         }
         lines.push("}".to_string());

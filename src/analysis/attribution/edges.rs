@@ -121,9 +121,9 @@ impl HookedTransformer {
             let (start, towards) = (start.clone(), towards.clone());
             let hooks = match share {
                 0.0 => Hooks::new(),
-                _ => Hooks::new().edit(&embed, move |_, _| {
-                    Ok((&start + (&towards * share)?.to_dtype(start.dtype())?)?)
-                }),
+                _ => {
+                    Hooks::new().edit(&embed, move |_, _| Ok((&start + (&towards * share)?.to_dtype(start.dtype())?)?))
+                }
             };
             let run = self.gradients_with_hooks(base.clone(), metric, reading.clone(), &hooks)?;
             let columns = groups.iter().map(|(point, receivers)| {
@@ -143,7 +143,9 @@ impl HookedTransformer {
 
         let receivers: Vec<Receiver> = groups.into_iter().flat_map(|(_, receivers)| receivers).collect();
         let parallel = self.cfg().parallel_attn_mlp;
-        let exists = senders.iter().flat_map(|&from| receivers.iter().map(move |to| f32::from(u8::from(to.reads(from, parallel)))));
+        let exists = senders
+            .iter()
+            .flat_map(|&from| receivers.iter().map(move |to| f32::from(u8::from(to.reads(from, parallel)))));
         let exists = Tensor::from_vec(exists.collect::<Vec<f32>>(), scores.shape(), scores.device())?;
         let axes = [
             Axis::new("sender", senders.iter().map(Sender::to_string)),
@@ -203,13 +205,15 @@ impl EdgeScores {
             Error::msg(format!("there is no {what} '{name}'{hint} (there are {example} and so on)"))
         };
         let sender = self.senders.iter().find(|sender| sender.to_string() == from);
-        let sender = sender
-            .ok_or_else(|| unknown("sender", from, self.senders.iter().map(Sender::to_string).collect()))?;
+        let sender =
+            sender.ok_or_else(|| unknown("sender", from, self.senders.iter().map(Sender::to_string).collect()))?;
         let receiver = self.receivers.iter().find(|receiver| receiver.to_string() == to);
         let receiver = receiver
             .ok_or_else(|| unknown("receiver", to, self.receivers.iter().map(Receiver::to_string).collect()))?;
         let edge = self.all_edges().into_iter().find(|edge| edge.from == *sender && edge.to == *receiver);
-        edge.ok_or_else(|| Error::msg(format!("there is no edge from {from} to {to}: the receiver reads before the sender writes")))
+        edge.ok_or_else(|| {
+            Error::msg(format!("there is no edge from {from} to {to}: the receiver reads before the sender writes"))
+        })
     }
 
     /// Every edge, in the order of the matrix.
@@ -243,7 +247,13 @@ impl EdgeScores {
 
 impl fmt::Debug for EdgeScores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EdgeScores of the {}: {} senders, {} receivers", self.metric, self.senders.len(), self.receivers.len())
+        write!(
+            f,
+            "EdgeScores of the {}: {} senders, {} receivers",
+            self.metric,
+            self.senders.len(),
+            self.receivers.len()
+        )
     }
 }
 
@@ -278,6 +288,7 @@ fn changes(
     let change = |((sender, base), (_, source)): ((Sender, Tensor), (Sender, Tensor))| {
         Ok((sender, source.broadcast_sub(&base)?.flatten_all()?))
     };
-    let (senders, changes): (Vec<Sender>, Vec<Tensor>) = pairs.map(change).collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    let (senders, changes): (Vec<Sender>, Vec<Tensor>) =
+        pairs.map(change).collect::<Result<Vec<_>>>()?.into_iter().unzip();
     Ok((senders, Tensor::stack(&changes, 0)?))
 }

@@ -127,9 +127,8 @@ impl HookedTransformer {
                 // The middle of each part of the line.
                 let share = (step as f64 + 0.5) / steps as f64;
                 let (here, change) = (activation.clone(), change.clone());
-                let hooks = Hooks::new().edit(point, move |_, _| {
-                    Ok((&here + (&change * share)?.to_dtype(here.dtype())?)?)
-                });
+                let hooks =
+                    Hooks::new().edit(point, move |_, _| Ok((&here + (&change * share)?.to_dtype(here.dtype())?)?));
                 let run = self.gradients_with_hooks(base.clone(), metric, point, &hooks)?;
                 gradients = (gradients + run.grad(point)?.to_dtype(DType::F32)?)?;
                 prompts = run.values().len();
@@ -183,7 +182,8 @@ impl Attribution {
         }
         let kinds = self.kinds(&at.into())?;
         let inner: Vec<&str> = axes.iter().map(String::as_str).filter(|axis| *axis != "layer").collect();
-        let mut layers: Vec<Option<usize>> = kinds.iter().flat_map(|kind| &kind.1).map(|info| info.point.layer()).collect();
+        let mut layers: Vec<Option<usize>> =
+            kinds.iter().flat_map(|kind| &kind.1).map(|info| info.point.layer()).collect();
         layers.sort_unstable();
         layers.dedup();
         let parts = kinds.iter().map(|(_, points)| {
@@ -204,11 +204,14 @@ impl Attribution {
             };
             match layer_axis {
                 Some(axis) => Ok(Tensor::stack(&layers.iter().map(of_layer).collect::<Result<Vec<_>>>()?, axis)?),
-                None => {
-                    let mut parts = parts.iter().map(|(_, part)| padded(part, &dims));
-                    let first = parts.next().ok_or_else(|| Error::msg("no activation was selected"))??;
-                    parts.try_fold(first, |sum, part| Ok((sum + part?)?))
-                }
+                None => match parts.as_slice() {
+                    [(_, part)] => padded(part, &dims),
+                    // Patched all at once, an earlier layer's change reaches the metric through no later one.
+                    _ => Err(Error::msg(
+                        "the activation is in several layers, and one run predicts patches of one layer at a time: add the \
+                         axis \"layer\", or name one layer's activation",
+                    )),
+                },
             }
         };
         let of_kinds = parts.iter().map(of_kind).collect::<Result<Vec<_>>>()?;
@@ -275,14 +278,18 @@ impl Attribution {
             };
             let others = axes.iter().copied().filter(|axis| *axis != "batch");
             found.filter(|&axis| axis < effect.rank()).ok_or_else(|| {
-                unknown_axis(if known.is_empty() { "prompt" } else { known }, ["layer", "prompt"].into_iter().chain(others))
+                unknown_axis(
+                    if known.is_empty() { "prompt" } else { known },
+                    ["layer", "prompt"].into_iter().chain(others),
+                )
             })
         };
         let kept = wanted.iter().map(find).collect::<Result<Vec<usize>>>()?;
         let rest: Vec<usize> = (0..effect.rank()).filter(|axis| !kept.contains(axis)).collect();
         let rest_len: usize = rest.iter().map(|&axis| effect.dims()[axis]).product();
         let order = [&kept[..], &rest[..]].concat();
-        if let Some(&twice) = kept.iter().enumerate().find(|(i, axis)| kept[..*i].contains(axis)).map(|(_, axis)| axis) {
+        if let Some(&twice) = kept.iter().enumerate().find(|(i, axis)| kept[..*i].contains(axis)).map(|(_, axis)| axis)
+        {
             return Err(Error::msg(format!("two of the axes {wanted:?} are the same one, '{}'", axes[twice])));
         }
         let effect = effect.permute(order)?.contiguous()?;

@@ -67,7 +67,9 @@ impl Receiver {
     pub(super) fn reads(self, sender: Sender, parallel: bool) -> bool {
         match (self, sender) {
             (Self::Logits, _) | (_, Sender::Embed) => true,
-            (Self::Mlp { layer }, Sender::Head { layer: before, .. }) => before < layer || (before == layer && !parallel),
+            (Self::Mlp { layer }, Sender::Head { layer: before, .. }) => {
+                before < layer || (before == layer && !parallel)
+            }
             (
                 Self::Q { layer, .. } | Self::K { layer, .. } | Self::V { layer, .. } | Self::Mlp { layer },
                 Sender::Head { layer: before, .. } | Sender::Mlp { layer: before },

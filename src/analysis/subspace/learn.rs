@@ -222,9 +222,16 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(model: &HookedTransformer, pairs: &InterchangePairs, at: Selector, positions: TokenPositions) -> Result<Self> {
+    fn new(
+        model: &HookedTransformer,
+        pairs: &InterchangePairs,
+        at: Selector,
+        positions: TokenPositions,
+    ) -> Result<Self> {
         if model.has_encoder() {
-            return Err(Error::msg("pairs for an encoder-decoder are not there yet: make hooks with Subspace::interchange"));
+            return Err(Error::msg(
+                "pairs for an encoder-decoder are not there yet: make hooks with Subspace::interchange",
+            ));
         }
         let run = model.run(pairs.source.clone(), &RunOptions::new().cache(at.clone()).no_logits())?;
         let base = model.run(pairs.base.clone(), &RunOptions::new().no_logits().stop_at_layer(0))?.tokens;

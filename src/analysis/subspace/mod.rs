@@ -151,12 +151,7 @@ impl Subspace {
 
     /// Hooks that put the source's part in the subspace in place of the activation's, x + (x_source - x) B Bᵀ: an
     /// interchange intervention. `source` is the activation of another run at this point (one row serves all prompts).
-    pub fn interchange(
-        &self,
-        at: impl Into<Selector>,
-        source: &Tensor,
-        positions: impl Into<TokenPositions>,
-    ) -> Hooks {
+    pub fn interchange(&self, at: impl Into<Selector>, source: &Tensor, positions: impl Into<TokenPositions>) -> Hooks {
         interchange(at.into(), self.basis.clone(), source.clone(), positions.into())
     }
 
@@ -284,7 +279,9 @@ fn from_columns(mat: &faer::Mat<f64>, width: usize, k: usize) -> Result<Tensor> 
 /// Normally distributed numbers, `[width, k]`.
 fn normals(width: usize, k: usize, seed: u64) -> Result<Tensor> {
     if k == 0 || k > width {
-        return Err(Error::msg(format!("a subspace of vectors of width {width} has 1 to {width} dimensions, and not {k}")));
+        return Err(Error::msg(format!(
+            "a subspace of vectors of width {width} has 1 to {width} dimensions, and not {k}"
+        )));
     }
     let mut rng = StdRng::seed_from_u64(seed);
     // Box and Muller's way from uniform to normal.

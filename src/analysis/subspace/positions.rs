@@ -76,7 +76,11 @@ impl TokenPositions {
             }
         }
         let shape = [vec![batch, pos], vec![1; x.rank() - 2]].concat();
-        Ok(Some(Tensor::from_vec(mask, shape, x.device())?.to_dtype(if x.dtype().is_float() { x.dtype() } else { DType::F32 })?))
+        Ok(Some(Tensor::from_vec(mask, shape, x.device())?.to_dtype(if x.dtype().is_float() {
+            x.dtype()
+        } else {
+            DType::F32
+        })?))
     }
 }
 
