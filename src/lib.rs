@@ -39,9 +39,11 @@ pub mod hooks;
 pub mod hub;
 pub mod model;
 pub mod prelude;
+mod progress;
 pub mod tokens;
 pub mod weights;
 
 pub use candle_core;
 pub use candle_nn;
 pub use error::{Error, Result};
+pub use progress::{Progress, Step};

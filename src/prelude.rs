@@ -1,9 +1,10 @@
 //! What a notebook needs: `use candlescope::prelude::*;`
 
-pub use crate::analysis::metric::{kl_divergence, log_prob, logit, logit_diff, loss, prob};
+pub use crate::analysis::metric::{self, kl_divergence, log_prob, logit_diff};
 pub use crate::analysis::{
-    Agreement, Attribution, Axis, Circuit, EdgeScores, FactoredMatrix, Gradients, InterchangePairs, LabelledTensor,
-    LearnOptions, LearnedSubspace, Metric, Subspace, Sweep, SweepResult, TokenPositions, agreement, patching,
+    Agreement, Attribution, Axis, Circuit, Corpus, EdgeScores, FactoredMatrix, Gradients, InterchangePairs, IoiDataset,
+    IoiOptions, LabelledTensor, LearnOptions, LearnedSubspace, Metric, OverText, Probe, ProbeOptions, Subspace, Sweep,
+    SweepResult, TokenPositions, agreement, patching,
 };
 pub use crate::cache::{ActivationCache, AttentionPattern, Stack};
 pub use crate::display::{
@@ -19,6 +20,7 @@ pub use crate::model::{
     GenerateOptions, Generation, HookedTransformer, Input, KvCache, LoadOptions, Logits, ModelConfig, RunOptions,
     RunOutput,
 };
+pub use crate::progress::Progress;
 pub use crate::tokens::{Chat, ChatOptions, Message, Occurrence, PaddingSide, TokenOptions, Tokenizer, Tokens};
 pub use crate::weights::Processing;
 pub use candle_core::{D, DType, Device, IndexOp, Tensor};

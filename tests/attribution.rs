@@ -4,7 +4,7 @@
 mod common;
 
 use candlescope::Result;
-use candlescope::analysis::{Receiver, Sender};
+use candlescope::analysis::path_patching::{Receiver, Sender};
 use candlescope::prelude::*;
 use common::{fixture, model};
 
@@ -181,11 +181,11 @@ fn integrated_gradients_add_up_to_the_whole_change() {
 /// What a receiver reads, before its norm: the point of the stream, and the point of its own input.
 fn input_of(model: &HookedTransformer, receiver: Receiver) -> (HookPoint, HookPoint, Option<usize>) {
     match receiver {
-        Receiver::Q { layer, head } => (resid_pre(layer), q_input(layer), Some(head)),
-        Receiver::K { layer, head } => (resid_pre(layer), k_input(layer), Some(head)),
-        Receiver::V { layer, head } => (resid_pre(layer), v_input(layer), Some(head)),
-        Receiver::Mlp { layer } if model.cfg().parallel_attn_mlp => (resid_pre(layer), mlp_in(layer), None),
-        Receiver::Mlp { layer } => (resid_mid(layer), mlp_in(layer), None),
+        Receiver::Q(layer, head) => (resid_pre(layer), q_input(layer), Some(head)),
+        Receiver::K(layer, head) => (resid_pre(layer), k_input(layer), Some(head)),
+        Receiver::V(layer, head) => (resid_pre(layer), v_input(layer), Some(head)),
+        Receiver::Mlp(layer) if model.cfg().parallel_attn_mlp => (resid_pre(layer), mlp_in(layer), None),
+        Receiver::Mlp(layer) => (resid_mid(layer), mlp_in(layer), None),
         Receiver::Logits => {
             let last = resid_post(model.cfg().n_layers - 1);
             (last.clone(), last, None)
@@ -226,8 +226,9 @@ fn the_edges_into_a_receiver_add_up_to_the_change_of_its_input() {
 fn writes(model: &HookedTransformer, cache: &ActivationCache, sender: Sender) -> Tensor {
     match sender {
         Sender::Embed => cache.get(resid_pre(0)).unwrap(),
-        Sender::Mlp { layer } => cache.get(mlp_out(layer)).unwrap(),
-        Sender::Head { layer, head } => {
+        Sender::PosEmbed | Sender::Attn(_) => panic!("no sender of edges"),
+        Sender::Mlp(layer) => cache.get(mlp_out(layer)).unwrap(),
+        Sender::Head(layer, head) => {
             let written = cache.get(result(layer)).unwrap().narrow(2, head, 1).unwrap().squeeze(2).unwrap();
             let Some(norm) = model.weights().blocks[layer].ln1_post.clone() else { return written };
             let scale = cache.get(("hook_scale", layer, "ln1_post")).unwrap();
@@ -266,8 +267,8 @@ fn close_to_the_base_an_edge_is_path_patching() {
             assert!(error < 0.01 * truth.abs() + 1e-3 * strongest, "{name}: {edge:?}, truly {truth}");
         }
         let parallel = model.cfg().parallel_attn_mlp;
-        assert_eq!(edges.edge("L1H0", "MLP1").is_err(), parallel, "{name}");
-        assert!(edges.edge("L1H0", "L1H1.q").is_err() && edges.edge("MLP2", "logits").is_ok());
+        assert_eq!(edges.edge("L1H0", "MLP 1").is_err(), parallel, "{name}");
+        assert!(edges.edge("L1H0", "L1H1 Q").is_err() && edges.edge("2_mlp_out", "logits").is_ok());
     }
 }
 
@@ -286,7 +287,7 @@ fn integrated_edges_have_the_mean_gradient_of_the_steps() {
         expected +=
             (run.grad(mlp_in(2)).unwrap() * &change).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap() / 3.0;
     }
-    let found = f64::from(edges.edge("MLP0", "MLP2").unwrap().score);
+    let found = f64::from(edges.edge("0_mlp_out", "MLP 2").unwrap().score);
     assert!((found - expected).abs() < 1e-5 * expected.abs(), "{found} and {expected}");
 }
 
@@ -345,8 +346,8 @@ fn what_does_not_fit_says_so() {
 
     let edges = gpt2.edge_attribution(&BASE[..], &source, &metric()).unwrap();
     assert!(sentence(edges.edge("L0H9", "logits")).contains("L0H9"));
-    assert!(sentence(edges.edge("L0H0", "L1H0q")).contains("did you mean 'L1H0.q'"));
-    assert!(sentence(edges.edge("MLP2", "L1H0.q")).contains("before"));
+    assert!(sentence(edges.edge("L0H0", "L1H0Q")).contains("did you mean 'L1H0 Q'"));
+    assert!(sentence(edges.edge("2_mlp_out", "L1H0 Q")).contains("before"));
     for name in ["mamba", "bert", "deepseek_v3"] {
         let model = model(name);
         let (_, source) = model.run_with_cache(&SOURCE[..]).unwrap();

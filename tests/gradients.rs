@@ -158,7 +158,7 @@ fn metrics_of_tokens_can_be_differentiated() {
     let rows = vec![PROMPT.to_vec(), vec![9, 8, 7, 6, 5]];
     let other = model.forward(vec![1u32, 2, 3, 4, 5]).unwrap();
     let for_one = [kl_divergence(&other)];
-    let for_any = [logit_diff(3u32, 4u32), logit(3u32), prob(3u32), log_prob(3u32).at(-2), loss()];
+    let for_any = [logit_diff(3u32, 4u32), metric::logit(3u32), metric::prob(3u32), log_prob(3u32).at(-2), metric::loss()];
     for (metric, ids) in for_any
         .iter()
         .map(|metric| (metric, rows.clone()))
@@ -245,28 +245,28 @@ fn what_has_no_gradient_says_so() {
     let sentence = |result: Result<Gradients>| result.unwrap_err().to_string();
     let mixtral = model("mixtral");
     let chosen = "blocks.0.mlp.hook_expert_indices";
-    let error = sentence(mixtral.gradients(&PROMPT[..], &logit(3u32), chosen));
+    let error = sentence(mixtral.gradients(&PROMPT[..], &metric::logit(3u32), chosen));
     assert!(error.contains(chosen) && error.contains("integers"), "{error}");
-    let all_of_it = mixtral.gradients(&PROMPT[..], &logit(3u32), all()).unwrap();
+    let all_of_it = mixtral.gradients(&PROMPT[..], &metric::logit(3u32), all()).unwrap();
     assert!(!all_of_it.grads().contains(chosen) && all_of_it.grads().contains("blocks.0.mlp.hook_expert_weights"));
 
     let gpt2 = model("gpt2");
-    let error = sentence(gpt2.gradients(&PROMPT[..], &logit(3u32), ["q_input", "ln1.hook_scale"]));
+    let error = sentence(gpt2.gradients(&PROMPT[..], &metric::logit(3u32), ["q_input", "ln1.hook_scale"]));
     assert!(error.contains("3 activations"), "{error}");
     let by_hand = Metric::from_fn("by hand", |logits| Ok(logits.at(0, -1)?.get(3)?.to_scalar()?));
     let error = sentence(gpt2.gradients(&PROMPT[..], &by_hand, resid_pre(0)));
     assert!(error.contains("'by hand'") && error.contains("Metric::new"), "{error}");
-    assert!(sentence(gpt2.gradients(&PROMPT[..], &logit(3u32), "resid_pr")).contains("resid_pre"));
+    assert!(sentence(gpt2.gradients(&PROMPT[..], &metric::logit(3u32), "resid_pr")).contains("resid_pre"));
     let wrong_shape = Hooks::new().edit_gradient(mlp_out(1), |gradient, _| Ok(gradient.sum(1)?));
-    let error = sentence(gpt2.gradients_with_hooks(&PROMPT[..], &logit(3u32), resid_pre(0), &wrong_shape));
+    let error = sentence(gpt2.gradients_with_hooks(&PROMPT[..], &metric::logit(3u32), resid_pre(0), &wrong_shape));
     assert!(error.contains("blocks.1.hook_mlp_out") && error.contains("shape"), "{error}");
-    assert!(sentence(model("mamba").gradients(&PROMPT[..], &logit(3u32), pattern(0))).contains("state-space"));
+    assert!(sentence(model("mamba").gradients(&PROMPT[..], &metric::logit(3u32), pattern(0))).contains("state-space"));
 
-    let shown = gpt2.gradients(&PROMPT[..], &logit(3u32), "resid_pre").unwrap().bundle();
+    let shown = gpt2.gradients(&PROMPT[..], &metric::logit(3u32), "resid_pre").unwrap().bundle();
     assert!(shown.text.contains("logit of #3") && shown.text.contains("blocks.2.hook_resid_pre"), "{}", shown.text);
 
     // What comes behind the metric's position has a gradient of zero.
-    let early = gpt2.gradients(&PROMPT[..], &logit(3u32).at(1), resid_post(2)).unwrap();
+    let early = gpt2.gradients(&PROMPT[..], &metric::logit(3u32).at(1), resid_post(2)).unwrap();
     let gradient = early.grad(resid_post(2)).unwrap();
     let nonzero: HashSet<usize> = (0..5)
         .filter(|&pos| {

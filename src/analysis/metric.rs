@@ -63,7 +63,10 @@ pub enum Answers {
 /// Each is one token, by its text (mind the leading space) or id, or a list with one for each prompt.
 pub fn logit_diff(right: impl Into<Answers>, wrong: impl Into<Answers>) -> Metric {
     let (right, wrong) = (right.into(), wrong.into());
-    let name = format!("logit difference of {right} and {wrong}");
+    let name = match (&right, &wrong) {
+        (Answers::One(_), Answers::One(_)) => format!("logit difference of {right} and {wrong}"),
+        _ => "logit difference".to_string(),
+    };
     Metric::at_end(name, move |model, tokens, _| {
         let (right, wrong) = (right.ids(model, tokens)?, wrong.ids(model, tokens)?);
         Ok(Arc::new(move |logits: &Logits| Ok((pick(logits, &right)? - pick(logits, &wrong)?)?)))
@@ -307,7 +310,7 @@ impl fmt::Display for Answers {
         match self {
             Self::One(TokenRef::Text(text)) => write!(f, "'{text}'"),
             Self::One(TokenRef::Id(id)) => write!(f, "#{id}"),
-            Self::Each(_) => f.write_str("the answers"),
+            Self::Each(_) => f.write_str("the answer"),
         }
     }
 }

@@ -1,22 +1,32 @@
 //! Questions asked of a model: what its weights and activations mean.
 
+pub mod ablation;
 pub mod attribution;
 pub mod factored_matrix;
 mod gradients;
 mod induction;
+mod induction_loss;
+pub mod ioi;
 mod labelled;
 pub(crate) mod linalg;
 pub mod metric;
+pub mod over_text;
 pub mod patching;
+pub mod path_patching;
+pub mod probe;
 pub mod subspace;
 mod sweep;
 
-pub use attribution::{Agreement, Attribution, Circuit, Edge, EdgeScores, Receiver, Sender, agreement};
+pub use attribution::{Agreement, Attribution, Circuit, Edge, EdgeScores, agreement};
 pub use factored_matrix::{Eigenvalues, FactoredMatrix, Svd};
 pub use gradients::Gradients;
 pub use induction::repeated_random_tokens;
+pub use induction_loss::{InductionLoss, InductionLossOptions, induction_loss};
+pub use ioi::{IoiDataset, IoiOptions, IoiScore};
 pub(crate) use labelled::unravel;
 pub use labelled::{Axis, LabelledTensor};
 pub use metric::{Answers, Metric};
+pub use over_text::{Corpus, OverText};
+pub use probe::{Probe, ProbeOptions};
 pub use subspace::{InterchangePairs, LearnOptions, LearnedSubspace, Subspace, TokenPositions};
 pub use sweep::{Sweep, SweepResult};

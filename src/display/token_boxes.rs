@@ -22,6 +22,7 @@ pub struct TokenBoxes {
     values: Vec<f32>,
     scale: Option<Scale>,
     value_name: String,
+    marked: Option<usize>,
     title: String,
 }
 
@@ -30,7 +31,8 @@ impl TokenBoxes {
     pub fn new<S: Into<String>>(tokens: impl IntoIterator<Item = S>) -> Self {
         let tokens = tokens.into_iter().map(Into::into).collect();
         let (ids, values) = (Vec::new(), Vec::new());
-        Self { tokens, ids, values, scale: None, value_name: "value".to_string(), title: String::new() }
+        let (scale, marked) = (None, None);
+        Self { tokens, ids, values, scale, value_name: "value".to_string(), marked, title: String::new() }
     }
 
     /// The tokens' ids, shown under each box's text and under the pointer.
@@ -49,6 +51,12 @@ impl TokenBoxes {
     /// A fixed colour scale for the values.
     pub fn scale(mut self, scale: Scale) -> Self {
         self.scale = Some(scale);
+        self
+    }
+
+    /// The token that is meant: a thick frame, in text `»so«`.
+    pub fn mark(mut self, token: usize) -> Self {
+        self.marked = Some(token);
         self
     }
 
@@ -107,9 +115,10 @@ impl TokenBoxes {
             let fill = self.fill(i, &scale);
             let text = escape::html(&escape::shorten(&escape::visible(token), 200));
             let (background, ink) = (fill.hex(), fill.ink().hex());
+            let border = if self.marked == Some(i) { "3px solid #d4a017" } else { "1px solid #8c959f" };
             // The bar is invisible; where styles are removed, it alone shows where a token ends.
             out.push_str(&format!(
-                "<code title=\"{}\" style=\"background-color:{background};color:{ink};border:1px solid #8c959f;\
+                "<code title=\"{}\" style=\"background-color:{background};color:{ink};border:{border};\
                  border-radius:3px;padding:1px 2px;margin:0 1px;white-space:pre-wrap\">{text}</code><span style=\"display:none\">|</span>&#8203;",
                 escape::html(&self.hover(i))
             ));
@@ -162,7 +171,13 @@ impl TokenBoxes {
             }
             let fill = self.fill(i, &scale);
             scene.rect(x, y, width, height, fill);
-            scene.frame(x, y, width, height, Rgb(140, 149, 159));
+            match self.marked == Some(i) {
+                true => (0..3).for_each(|inset| {
+                    let inset = f64::from(inset);
+                    scene.frame(x + inset, y + inset, width - 2.0 * inset, height - 2.0 * inset, Rgb(212, 160, 23));
+                }),
+                false => scene.frame(x, y, width, height, Rgb(140, 149, 159)),
+            }
             scene.ink(x + width / 2.0, y + 12.0, &text, TEXT, Align::Center, fill.ink());
             if let Some(id) = id {
                 scene.ink(x + width / 2.0, y + 29.0, &id, 9.0, Align::Center, fill.ink());
@@ -191,7 +206,9 @@ impl TokenBoxes {
         let mut line = String::from("|");
         for (i, token) in self.tokens.iter().take(SHOWN).enumerate() {
             let value = self.values.get(i).map(|v| format!("({})", number(f64::from(*v)))).unwrap_or_default();
-            let cell = format!("{}{value}|", escape::shorten(&escape::visible(token), 60));
+            let token_text = escape::shorten(&escape::visible(token), 60);
+            let (open, close) = if self.marked == Some(i) { ("»", "«") } else { ("", "") };
+            let cell = format!("{open}{token_text}{close}{value}|");
             if line.chars().count() + cell.chars().count() > 100 && line.chars().count() > 1 {
                 lines.push(std::mem::replace(&mut line, String::from("|")));
             }
@@ -243,6 +260,13 @@ mod tests {
         assert!(bundle.text.contains("[50256, 32100, 198]"));
         let html = bundle.html.unwrap();
         assert!(html.contains(">·Claire</code>") && html.contains("title=\"position 1, id 32100\""), "{html}");
+    }
+
+    #[test]
+    fn the_marked_token_stands_out() {
+        let bundle = TokenBoxes::new([" a", " b"]).values("loss", [0.5, 2.0]).mark(1).bundle();
+        assert_eq!(bundle.text.lines().next(), Some("|·a(0.5)|»·b«(2)|"));
+        assert_eq!(bundle.html.unwrap().matches("3px solid").count(), 1);
     }
 
     #[test]

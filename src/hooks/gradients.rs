@@ -23,7 +23,7 @@ impl Hooks {
     ///     println!("{point}: {:.3}", gradient.sqr()?.sum_all()?.to_scalar::<f32>()?.sqrt());
     ///     Ok(())
     /// });
-    /// model.gradients_with_hooks("John gave a book to", &logit(" Mary"), embed(), &hooks)?;
+    /// model.gradients_with_hooks("John gave a book to", &metric::logit(" Mary"), embed(), &hooks)?;
     /// # Ok(()) }
     /// ```
     ///
@@ -44,7 +44,7 @@ impl Hooks {
     /// let model = HookedTransformer::from_pretrained("tiny")?;
     /// // The attention patterns held fixed: no gradient reaches queries and keys.
     /// let frozen = Hooks::new().edit_gradient("pattern", |gradient, _| Ok(gradient.zeros_like()?));
-    /// let run = model.gradients_with_hooks("John gave a book to", &logit(" Mary"), "q", &frozen)?;
+    /// let run = model.gradients_with_hooks("John gave a book to", &metric::logit(" Mary"), "q", &frozen)?;
     /// assert_eq!(run.grad(q(1))?.abs()?.sum_all()?.to_scalar::<f32>()?, 0.0);
     /// # Ok(()) }
     /// ```

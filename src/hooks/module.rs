@@ -33,6 +33,7 @@ use crate::{Error, Result};
 /// }
 ///
 /// # fn main() -> candlescope::Result<()> {
+/// // On its own:
 /// let net = SquareThenAdd { hook_square: HookPoint::new("hook_square"), offset: 3.0 };
 /// let x = Tensor::new(5f32, &Device::Cpu)?;
 /// let (out, cache) = net.run_with_cache(&x)?;
@@ -40,6 +41,32 @@ use crate::{Error, Result};
 /// assert_eq!(cache.get("hook_square")?.to_scalar::<f32>()?, 25.0);
 /// let zero = Hooks::new().replace("hook_square", x.zeros_like()?);
 /// assert_eq!(net.run_with_hooks(&x, &zero)?.to_scalar::<f32>()?, 3.0);
+///
+/// // As a part of another: its points get the name under which it is used.
+/// struct TwoLayers {
+///     first: SquareThenAdd,
+///     second: SquareThenAdd,
+/// }
+///
+/// impl HookedModule for TwoLayers {
+///     type Input = Tensor;
+///     type Output = Tensor;
+///
+///     fn hook_points(&self) -> Vec<HookPoint> {
+///         [self.first.hook_points_in("first"), self.second.hook_points_in("second")].concat()
+///     }
+///
+///     fn forward(&self, x: &Tensor, tap: &mut Tap) -> candlescope::Result<Tensor> {
+///         let x = self.first.forward_in("first", x, tap)?;
+///         self.second.forward_in("second", &x, tap)
+///     }
+/// }
+///
+/// let layer = |offset| SquareThenAdd { hook_square: HookPoint::new("hook_square"), offset };
+/// let net = TwoLayers { first: layer(3.0), second: layer(-4.0) };
+/// let (out, cache) = net.run_with_cache(&x)?;
+/// assert_eq!(out.to_scalar::<f32>()?, 780.0);
+/// assert_eq!(cache.get("second.hook_square")?.to_scalar::<f32>()?, 784.0);
 /// # Ok(()) }
 /// ```
 pub trait HookedModule {
@@ -48,15 +75,28 @@ pub trait HookedModule {
     /// What it gives.
     type Output;
 
-    /// All of its points, in the order in which they fire.
+    /// All of its points, in the order in which they fire; those of a sub-module are
+    /// [`hook_points_in(name)`](Self::hook_points_in).
     fn hook_points(&self) -> Vec<HookPoint>;
 
-    /// The forward pass; each activation that has a point goes through `tap.pass(&point, activation)`.
+    /// The forward pass; each activation that has a point goes through `tap.pass(&point, activation)`, and a sub-module
+    /// runs with [`forward_in(name, ..)`](Self::forward_in).
     fn forward(&self, input: &Self::Input, tap: &mut Tap) -> Result<Self::Output>;
+
+    /// Its points as a part of another module, that calls it `name`: `name.hook_square`.
+    fn hook_points_in(&self, name: &str) -> Vec<HookPoint> {
+        let module = format!("{name}.");
+        self.hook_points().iter().map(|point| point.within(&module)).collect()
+    }
+
+    /// The forward pass as a part of another module, that calls it `name`.
+    fn forward_in(&self, name: &str, input: &Self::Input, tap: &mut Tap) -> Result<Self::Output> {
+        tap.within(name, |tap| self.forward(input, tap))
+    }
 
     /// A forward pass with hooks active.
     fn run_with_hooks(&self, input: &Self::Input, hooks: &Hooks) -> Result<Self::Output> {
-        self.forward(input, &mut Tap::new(&always(self.hook_points()), hooks, None)?)
+        self.forward(input, &mut Tap::for_module(&self.hook_points(), hooks, None)?)
     }
 
     /// A forward pass that keeps every activation.
@@ -71,15 +111,10 @@ pub trait HookedModule {
         hooks: &Hooks,
         keep: impl Into<Selector>,
     ) -> Result<(Self::Output, Activations)> {
-        let points = always(self.hook_points());
-        let mut tap = Tap::new(&points, hooks, Some(&keep.into()))?;
+        let mut tap = Tap::for_module(&self.hook_points(), hooks, Some(&keep.into()))?;
         let output = self.forward(input, &mut tap)?;
         Ok((output, Activations::new(tap.into_kept())))
     }
-}
-
-fn always(points: Vec<HookPoint>) -> Vec<PointInfo> {
-    points.iter().map(|point| PointInfo::always(point, "")).collect()
 }
 
 /// Activations by name, in the order in which they were made.

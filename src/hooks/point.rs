@@ -53,6 +53,11 @@ impl HookPoint {
             })
     }
 
+    /// This point inside of a module, whose name ends with a dot.
+    pub(super) fn within(&self, module: &str) -> Self {
+        Self::new(format!("{module}{}", self.name))
+    }
+
     pub(crate) fn shared_name(&self) -> Arc<str> {
         self.name.clone()
     }

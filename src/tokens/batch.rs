@@ -1,5 +1,7 @@
 //! [`Tokens`]: a rectangular batch of token ids, with its mask if rows were filled up.
 
+use std::ops::Range;
+
 use candle_core::{Device, Tensor};
 
 use super::{PaddingSide, Tokenizer};
@@ -184,6 +186,12 @@ impl Tokens {
             (Some(mask), PaddingSide::Left) => mask.iter().map(|row| count(row)).collect(),
             _ => self.ids.iter().map(|row| (0..).take(row.len()).collect()).collect(),
         }
+    }
+
+    /// Some of its rows, in order; the range must lie in the batch.
+    pub(crate) fn some_rows(&self, rows: Range<usize>) -> Self {
+        let mask = self.mask.as_ref().map(|mask| mask[rows.clone()].to_vec());
+        Self { ids: self.ids[rows].to_vec(), mask, ..self.clone() }
     }
 
     pub(super) fn with_padding_side(mut self, side: PaddingSide) -> Self {

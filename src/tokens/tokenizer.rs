@@ -97,8 +97,7 @@ impl Tokenizer {
     /// A BOS that is asked for by the options while the tokenizer has none; rows of unequal length while it has no
     /// padding token, or one of them without any token.
     pub fn to_tokens_with(&self, input: impl Into<Text>, options: &TokenOptions) -> Result<Tokens> {
-        let beginning = self.row_beginning(options.prepend_bos)?;
-        let ending: &[u32] = if self.own_template { &self.inner.special.own_suffix } else { &[] };
+        let (beginning, ending) = self.row_frame(options.prepend_bos)?;
         let limit = options.truncate_to.unwrap_or(usize::MAX);
         let encode = |text: &String| {
             let mut ids = beginning.clone();
@@ -213,7 +212,7 @@ impl Tokenizer {
     }
 
     /// Ids of a text, without anything in front or behind.
-    pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>> {
+    pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.hf.encode_fast(text, false).map_err(|error| Error::Tokenizer(error.to_string()))?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -222,6 +221,12 @@ impl Tokenizer {
     pub(super) fn beginning(&self) -> Vec<u32> {
         let special = &self.inner.special;
         if special.own_prefix.is_empty() { Vec::from_iter(special.bos) } else { special.own_prefix.clone() }
+    }
+
+    /// What a row begins and ends with.
+    pub(crate) fn row_frame(&self, prepend_bos: Option<bool>) -> Result<(Vec<u32>, Vec<u32>)> {
+        let ending = if self.own_template { self.inner.special.own_suffix.clone() } else { Vec::new() };
+        Ok((self.row_beginning(prepend_bos)?, ending))
     }
 
     /// What a row begins with. Only an explicit wish for a BOS that does not exist is an error.

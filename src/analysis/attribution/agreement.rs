@@ -23,7 +23,8 @@ pub struct Agreement {
     title: String,
 }
 
-/// Compares predicted changes with true ones, which must have the same axes. Places where either is NaN are left out.
+/// Compares predicted changes with true ones, which must have the same axes. Places where either is NaN are left out. For
+/// signs and ranks, changes that are less than a hundred-thousandth of the largest are rounding, and count as 0.
 ///
 /// ```
 /// use candlescope::prelude::*;
@@ -66,10 +67,11 @@ pub fn agreement(predicted: &LabelledTensor, truth: &LabelledTensor) -> Result<A
         return Err(Error::msg("no place has both a predicted and a true change that is a finite number"));
     }
     let errors = || x.iter().zip(&y).map(|(x, y)| (x - y).abs());
-    let same = x.iter().zip(&y).filter(|(x, y)| x.partial_cmp(&&0.0) == y.partial_cmp(&&0.0)).count();
+    let (clear_x, clear_y) = (without_rounding(&x), without_rounding(&y));
+    let same = clear_x.iter().zip(&clear_y).filter(|(x, y)| x.partial_cmp(&&0.0) == y.partial_cmp(&&0.0)).count();
     Ok(Agreement {
         pearson: pearson(&x, &y),
-        spearman: pearson(&ranks(&x), &ranks(&y)),
+        spearman: pearson(&ranks(&clear_x), &ranks(&clear_y)),
         same_sign: same as f64 / x.len() as f64,
         max_error: errors().fold(0.0, f64::max),
         mean_error: errors().sum::<f64>() / x.len() as f64,
@@ -114,6 +116,11 @@ impl Agreement {
     pub fn title(&self) -> &str {
         &self.title
     }
+}
+
+fn without_rounding(values: &[f64]) -> Vec<f64> {
+    let least = 1e-5 * values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+    values.iter().map(|&value| if value.abs() < least { 0.0 } else { value }).collect()
 }
 
 fn pearson(x: &[f64], y: &[f64]) -> f64 {
@@ -168,6 +175,8 @@ mod tests {
         assert_eq!(found.truth().len(), 4);
         assert_eq!(found.same_sign, 0.5);
         assert_eq!(found.top_overlap(2), 1.0);
+        let rounded = agreement(&of(&[0., 0., 0., 9.]), &of(&[1e-6, -1e-6, 2e-6, 9.])).unwrap();
+        assert_eq!((rounded.same_sign, rounded.spearman), (1.0, 1.0));
         assert_eq!(agreement(&of(&[1., 0., 2.]), &of(&[0., 1., 2.])).unwrap().top_overlap(2), 0.5);
         let error = agreement(&of(&[1.]), &of(&[1., 2.])).unwrap_err().to_string();
         assert!(error.contains("layer (1)") && error.contains("layer (2)"), "{error}");

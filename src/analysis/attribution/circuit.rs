@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::edges::{Edge, Receiver, Sender};
+use super::edges::Edge;
+use super::stream::parts_of;
+use crate::analysis::path_patching::{Receiver, Sender};
 
 /// The edges that are kept of a model, each on a path from the embedding to the logits. In a notebook it shows what each node
 /// reads; [`to_dot`](Self::to_dot) is a drawing for Graphviz.
@@ -18,10 +20,10 @@ impl Circuit {
     /// Of these edges, those on a path from the embedding to the logits; `share` query heads share a key head.
     pub(super) fn new(metric: &str, edges: Vec<Edge>, share: usize) -> Self {
         let reached =
-            |edge: &Edge, nodes: &HashSet<Sender>| edge.to.parts_of(share).iter().any(|node| nodes.contains(node));
+            |edge: &Edge, nodes: &HashSet<Sender>| parts_of(edge.to, share).iter().any(|node| nodes.contains(node));
         let mut from_embed = HashSet::from([Sender::Embed]);
         grow(&mut from_embed, &edges, |edge, nodes| match nodes.contains(&edge.from) {
-            true => edge.to.parts_of(share),
+            true => parts_of(edge.to, share),
             false => Vec::new(),
         });
         let mut to_logits = HashSet::new();
@@ -47,9 +49,10 @@ impl Circuit {
     pub fn nodes(&self) -> Vec<Sender> {
         let mut nodes: Vec<Sender> = self.edges.iter().map(|edge| edge.from).collect();
         nodes.sort_by_key(|node| match *node {
-            Sender::Embed => (0, 0, 0),
-            Sender::Head { layer, head } => (layer + 1, 0, head),
-            Sender::Mlp { layer } => (layer + 1, 1, 0),
+            Sender::Embed | Sender::PosEmbed => (0, 0, 0),
+            Sender::Attn(layer) => (layer + 1, 0, 0),
+            Sender::Head(layer, head) => (layer + 1, 0, head),
+            Sender::Mlp(layer) => (layer + 1, 1, 0),
         });
         nodes.dedup();
         nodes
@@ -74,14 +77,14 @@ impl Circuit {
             let to: Vec<String> = match edge.to {
                 Receiver::Logits => vec!["logits".to_string()],
                 to => {
-                    to.parts_of(self.share).iter().filter(|node| kept.contains(node)).map(Sender::to_string).collect()
+                    parts_of(to, self.share).iter().filter(|node| kept.contains(node)).map(Sender::to_string).collect()
                 }
             };
             let label = match edge.to {
-                Receiver::Q { .. } => "q ",
-                Receiver::K { .. } => "k ",
-                Receiver::V { .. } => "v ",
-                Receiver::Mlp { .. } | Receiver::Logits => "",
+                Receiver::Q(..) => "q ",
+                Receiver::K(..) => "k ",
+                Receiver::V(..) => "v ",
+                Receiver::Mlp(_) | Receiver::Logits => "",
             };
             let color = if edge.score < 0.0 { "#b2182b" } else { "#2166ac" };
             for to in to {
@@ -111,8 +114,8 @@ fn grow(nodes: &mut HashSet<Sender>, edges: &[Edge], next: impl Fn(&Edge, &HashS
 /// The order in which receivers read.
 fn depth(to: Receiver) -> (usize, usize) {
     match to {
-        Receiver::Q { layer, head } | Receiver::K { layer, head } | Receiver::V { layer, head } => (2 * layer, head),
-        Receiver::Mlp { layer } => (2 * layer + 1, 0),
+        Receiver::Q(layer, head) | Receiver::K(layer, head) | Receiver::V(layer, head) => (2 * layer, head),
+        Receiver::Mlp(layer) => (2 * layer + 1, 0),
         Receiver::Logits => (usize::MAX, 0),
     }
 }
@@ -123,20 +126,20 @@ mod tests {
 
     #[test]
     fn what_lies_on_no_path_is_left_out() {
-        let head = |layer, head| Sender::Head { layer, head };
+        let head = Sender::Head;
         let edge = |from, to| Edge { from, to, score: 1.0 };
         let edges = vec![
             edge(head(1, 3), Receiver::Logits),
             // Key head 1 of two is shared by heads 2 and 3.
-            edge(head(0, 0), Receiver::K { layer: 1, head: 1 }),
-            edge(Sender::Embed, Receiver::V { layer: 0, head: 0 }),
+            edge(head(0, 0), Receiver::K(1, 1)),
+            edge(Sender::Embed, Receiver::V(0, 0)),
             // No way on, and no way there.
-            edge(Sender::Embed, Receiver::Mlp { layer: 0 }),
+            edge(Sender::Embed, Receiver::Mlp(0)),
             edge(head(0, 3), Receiver::Logits),
         ];
         let circuit = Circuit::new("metric", edges, 2);
         let names: Vec<String> = circuit.edges().iter().map(|edge| format!("{} {}", edge.from, edge.to)).collect();
-        assert_eq!(names, ["embed L0H0.v", "L0H0 L1H1.k", "L1H3 logits"]);
+        assert_eq!(names, ["embed L0H0 V", "L0H0 L1H1 K", "L1H3 logits"]);
         assert_eq!(circuit.dropped(), 2);
         assert_eq!(circuit.nodes().iter().map(Sender::to_string).collect::<Vec<_>>(), ["embed", "L0H0", "L1H3"]);
         let dot = circuit.to_dot();
@@ -145,7 +148,7 @@ mod tests {
 
     #[test]
     fn without_a_path_nothing_is_left() {
-        let lone = Edge { from: Sender::Mlp { layer: 0 }, to: Receiver::Logits, score: -2.0 };
+        let lone = Edge { from: Sender::Mlp(0), to: Receiver::Logits, score: -2.0 };
         let circuit = Circuit::new("metric", vec![lone], 1);
         assert!(circuit.edges().is_empty() && circuit.nodes().is_empty());
     }

@@ -5,17 +5,16 @@ use std::fmt;
 use candle_core::{DType, Tensor};
 
 use super::circuit::Circuit;
-use super::stream::{check_stream, written, written_points};
+use super::stream::{check_stream, reads, written, written_points};
 use super::{check_source, difference};
 use crate::analysis::labelled::{Axis, LabelledTensor};
 use crate::analysis::metric::Metric;
+use crate::analysis::path_patching::{Receiver, Sender};
 use crate::cache::ActivationCache;
 use crate::error::near_misses;
 use crate::hooks::{Fires, HookPoint, Hooks, points};
 use crate::model::{HookedTransformer, Input, RunOptions};
 use crate::{Error, Result};
-
-pub use super::stream::{Receiver, Sender};
 
 /// By how much the metric would change, to first order, if one receiver alone saw what one sender wrote in the source run,
 /// for each edge of the model.
@@ -47,7 +46,7 @@ impl HookedTransformer {
     /// Edge attribution patching (Syed et al. 2023, arXiv 2310.10348): for each edge, (what the sender wrote in the source
     /// run - in the base run) times the gradient at the receiver's input in the base run, added up over positions.
     ///
-    /// Senders are the embedding, each head and each MLP (or its experts); receivers are the queries, keys and values of each
+    /// Senders are the embedding (positions included), each head and each MLP (or its experts); receivers are the queries, keys and values of each
     /// head, each MLP, and the logits. A receiver reads what comes before it: an MLP reads the heads of its own layer where
     /// the block is sequential. Shared key and value heads are one receiver each. A norm behind a branch (Gemma 2) counts
     /// as linear, with the scale of the run. The cost is that of one run forward and backward in which every head has inputs
@@ -145,7 +144,7 @@ impl HookedTransformer {
         let parallel = self.cfg().parallel_attn_mlp;
         let exists = senders
             .iter()
-            .flat_map(|&from| receivers.iter().map(move |to| f32::from(u8::from(to.reads(from, parallel)))));
+            .flat_map(|&from| receivers.iter().map(move |to| f32::from(u8::from(reads(*to, from, parallel)))));
         let exists = Tensor::from_vec(exists.collect::<Vec<f32>>(), scores.shape(), scores.device())?;
         let axes = [
             Axis::new("sender", senders.iter().map(Sender::to_string)),
@@ -193,7 +192,7 @@ impl EdgeScores {
         &self.receivers
     }
 
-    /// The edge between two names, as in `("L0H1", "L1H0.q")`, `("embed", "MLP0")` or `("MLP1", "logits")`.
+    /// The edge between two names, as in `("L0H1", "L1H0 Q")`, `("embed", "MLP 0")` or `("1_mlp_out", "logits")`.
     ///
     /// # Errors
     /// A name that does not exist, or a receiver that lies before the sender.
@@ -220,7 +219,7 @@ impl EdgeScores {
     pub fn all_edges(&self) -> Vec<Edge> {
         let scores = self.matrix.values();
         let pairs = self.senders.iter().flat_map(|&from| self.receivers.iter().map(move |&to| (from, to)));
-        let exists = |from: Sender, to: Receiver| to.reads(from, self.parallel);
+        let exists = |from: Sender, to: Receiver| reads(to, from, self.parallel);
         let edges = pairs.zip(scores).filter(|((from, to), _)| exists(*from, *to));
         edges.map(|((from, to), score)| Edge { from, to, score }).collect()
     }
@@ -262,13 +261,13 @@ fn receivers(model: &HookedTransformer) -> Vec<(HookPoint, Vec<Receiver>)> {
     let cfg = model.cfg();
     let mut groups = Vec::new();
     for layer in 0..cfg.n_layers {
-        groups.push((points::q_input(layer), (0..cfg.n_heads).map(|head| Receiver::Q { layer, head }).collect()));
+        groups.push((points::q_input(layer), (0..cfg.n_heads).map(|head| Receiver::Q(layer, head)).collect()));
         let shared = 0..cfg.n_key_value_heads;
-        groups.push((points::k_input(layer), shared.clone().map(|head| Receiver::K { layer, head }).collect()));
-        groups.push((points::v_input(layer), shared.map(|head| Receiver::V { layer, head }).collect()));
+        groups.push((points::k_input(layer), shared.clone().map(|head| Receiver::K(layer, head)).collect()));
+        groups.push((points::v_input(layer), shared.map(|head| Receiver::V(layer, head)).collect()));
         let mlp_in = points::mlp_in(layer);
         if model.hook_points().iter().any(|info| info.point == mlp_in && !matches!(info.fires, Fires::Never(_))) {
-            groups.push((mlp_in, vec![Receiver::Mlp { layer }]));
+            groups.push((mlp_in, vec![Receiver::Mlp(layer)]));
         }
     }
     groups.push((points::resid_post(cfg.n_layers.saturating_sub(1)), vec![Receiver::Logits]));

@@ -15,7 +15,7 @@ mod stream;
 
 pub use agreement::{Agreement, agreement};
 pub use circuit::Circuit;
-pub use edges::{Edge, EdgeScores, Receiver, Sender};
+pub use edges::{Edge, EdgeScores};
 pub use nodes::Attribution;
 
 use candle_core::{DType, Tensor};

@@ -1,114 +1,39 @@
-//! What writes to the residual stream, and what reads it: the two ends of an edge.
-
-use std::fmt;
+//! What writes to the residual stream in a run, part by part, and which part reads which.
 
 use candle_core::{D, DType, Tensor};
 
+use crate::analysis::path_patching::{Receiver, Sender};
 use crate::cache::ActivationCache;
 use crate::hooks::{HookPoint, points};
 use crate::model::{HookedTransformer, Normalization};
 use crate::weights::{BlockWeights, MixerWeights};
 use crate::{Error, Result};
 
-/// What writes to the residual stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Sender {
-    /// The embedding, positions included: what enters the first layer.
-    Embed,
-    /// An attention head.
-    Head {
-        /// Its layer.
-        layer: usize,
-        /// Its number.
-        head: usize,
-    },
-    /// An MLP, or the experts in its place.
-    Mlp {
-        /// Its layer.
-        layer: usize,
-    },
-}
-
-/// What reads the residual stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Receiver {
-    /// The queries of a head.
-    Q {
-        /// Its layer.
-        layer: usize,
-        /// Its number.
-        head: usize,
-    },
-    /// The keys of a key head, which several query heads may share.
-    K {
-        /// Its layer.
-        layer: usize,
-        /// Its number among the layer's key heads.
-        head: usize,
-    },
-    /// The values of a value head, which several query heads may share.
-    V {
-        /// Its layer.
-        layer: usize,
-        /// Its number among the layer's value heads.
-        head: usize,
-    },
-    /// An MLP, or the experts in its place.
-    Mlp {
-        /// Its layer.
-        layer: usize,
-    },
-    /// The end of the stream, where the last norm and the unembedding read it.
-    Logits,
-}
-
-impl Receiver {
-    /// Whether what `sender` writes gets to this receiver directly.
-    pub(super) fn reads(self, sender: Sender, parallel: bool) -> bool {
-        match (self, sender) {
-            (Self::Logits, _) | (_, Sender::Embed) => true,
-            (Self::Mlp { layer }, Sender::Head { layer: before, .. }) => {
-                before < layer || (before == layer && !parallel)
-            }
-            (
-                Self::Q { layer, .. } | Self::K { layer, .. } | Self::V { layer, .. } | Self::Mlp { layer },
-                Sender::Head { layer: before, .. } | Sender::Mlp { layer: before },
-            ) => before < layer,
-        }
-    }
-
-    /// The senders that this receiver is a part of, where `share` query heads share a key head; none for the logits.
-    pub(super) fn parts_of(self, share: usize) -> Vec<Sender> {
-        match self {
-            Self::Q { layer, head } => vec![Sender::Head { layer, head }],
-            Self::K { layer, head } | Self::V { layer, head } => {
-                (head * share..(head + 1) * share).map(|head| Sender::Head { layer, head }).collect()
-            }
-            Self::Mlp { layer } => vec![Sender::Mlp { layer }],
-            Self::Logits => Vec::new(),
-        }
+/// Whether what a sender writes gets to a receiver directly.
+pub(super) fn reads(receiver: Receiver, sender: Sender, parallel: bool) -> bool {
+    // Whether attention and MLP of a layer come before what reads.
+    let (attention, mlp) = match receiver {
+        Receiver::Logits => return true,
+        Receiver::Q(layer, _) | Receiver::K(layer, _) | Receiver::V(layer, _) => (layer, layer),
+        Receiver::Mlp(layer) if parallel => (layer, layer),
+        Receiver::Mlp(layer) => (layer + 1, layer),
+    };
+    match sender {
+        Sender::Embed | Sender::PosEmbed => true,
+        Sender::Head(layer, _) | Sender::Attn(layer) => layer < attention,
+        Sender::Mlp(layer) => layer < mlp,
     }
 }
 
-impl fmt::Display for Sender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Embed => f.write_str("embed"),
-            Self::Head { layer, head } => write!(f, "L{layer}H{head}"),
-            Self::Mlp { layer } => write!(f, "MLP{layer}"),
+/// The senders that a receiver is a part of, where `share` query heads share a key head; none for the logits.
+pub(super) fn parts_of(receiver: Receiver, share: usize) -> Vec<Sender> {
+    match receiver {
+        Receiver::Q(layer, head) => vec![Sender::Head(layer, head)],
+        Receiver::K(layer, head) | Receiver::V(layer, head) => {
+            (head * share..(head + 1) * share).map(|head| Sender::Head(layer, head)).collect()
         }
-    }
-}
-
-impl fmt::Display for Receiver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Q { layer, head } => write!(f, "L{layer}H{head}.q"),
-            Self::K { layer, head } => write!(f, "L{layer}H{head}.k"),
-            Self::V { layer, head } => write!(f, "L{layer}H{head}.v"),
-            Self::Mlp { layer } => write!(f, "MLP{layer}"),
-            Self::Logits => f.write_str("logits"),
-        }
+        Receiver::Mlp(layer) => vec![Sender::Mlp(layer)],
+        Receiver::Logits => Vec::new(),
     }
 }
 
@@ -153,10 +78,10 @@ pub(super) fn written(model: &HookedTransformer, cache: &ActivationCache) -> Res
     for (layer, block) in model.weights().blocks.iter().enumerate() {
         let heads = by_heads(model, layer, block, cache)?;
         for head in 0..heads.dim(2)? {
-            senders.push((Sender::Head { layer, head }, heads.narrow(2, head, 1)?.squeeze(2)?));
+            senders.push((Sender::Head(layer, head), heads.narrow(2, head, 1)?.squeeze(2)?));
         }
         if block.feed_forward.is_some() {
-            senders.push((Sender::Mlp { layer }, cache.get(points::mlp_out(layer))?.to_dtype(DType::F32)?));
+            senders.push((Sender::Mlp(layer), cache.get(points::mlp_out(layer))?.to_dtype(DType::F32)?));
         }
     }
     Ok(senders)

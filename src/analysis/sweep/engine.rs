@@ -8,14 +8,17 @@ use candle_core::Tensor;
 use crate::analysis::metric::{BoundMetric, Metric};
 use crate::cache::ActivationCache;
 use crate::hooks::{Fires, HookPoint, Hooks, Selector};
-use crate::model::{HookedTransformer, Input, Logits, RunOptions};
+use crate::model::{HookedTransformer, Input, RunOptions, RunOutput};
+use crate::progress::Progress;
+
+use super::mean;
 use crate::tokens::Tokens;
 use crate::{Error, Result};
 
 /// Tokens that go through the model together: more gain nothing, since the matrix products are large enough.
 const TOKENS_AT_ONCE: usize = 2048;
 /// Memory for the activations of the runs that go through together, unless the caller says otherwise.
-pub(super) const MEMORY: usize = 1 << 30;
+pub(crate) const MEMORY: usize = 1 << 30;
 
 /// The run that all others are changes of.
 #[derive(Clone)]
@@ -83,18 +86,98 @@ impl Base {
         &self.tokens
     }
 
-    /// The metric of another run of the same model on as many prompts of the same length.
-    pub(crate) fn metric_of(&self, logits: &Logits) -> Result<Vec<f32>> {
-        self.metric.values(logits)
+    /// Whether activations of another run can be put into this one: of the same model and, if they are copied from place to
+    /// place, of prompts of the same length.
+    pub(crate) fn check_source(&self, source: &ActivationCache, by_position: bool) -> Result<()> {
+        if !source.model().is(&self.model) {
+            return Err(Error::msg(
+                "the source is the cache of another model (or of another load of the same one): cache a run of the model that is swept",
+            ));
+        }
+        if !source.has_batch_dim() {
+            return Err(Error::msg("the source has no batch dimension; give the cache as run_with_cache gave it"));
+        }
+        let Some(tokens) = source.tokens().filter(|_| by_position) else { return Ok(()) };
+        let ((rows, len), (base_rows, base_len)) = (tokens.shape(), self.tokens.shape());
+        if len != base_len {
+            return Err(Error::msg(format!(
+                "the prompt to change has {base_len} tokens and the source {len}: what is copied goes from place to place, so \
+                 give prompts of equal length (compare model.to_str_tokens of both)"
+            )));
+        }
+        if rows != base_rows && rows != 1 {
+            return Err(Error::msg(format!(
+                "there are {base_rows} prompts to change and {rows} in the source: give one source for each, or one for all"
+            )));
+        }
+        Ok(())
     }
 
-    /// The metric of a run for each of `rows`, as many numbers each as the base has. `done` hears how many rows are done.
-    pub(crate) fn run(
+    /// The metric of the run that activations are taken from, the mean over its prompts; none if its tokens are not known.
+    pub(crate) fn metric_of_source(&self, source: &ActivationCache, metric: &Metric) -> Result<Option<f32>> {
+        let Some(tokens) = source.tokens() else { return Ok(None) };
+        let input = match source.encoder_tokens() {
+            Some(encoder) => Input::from((encoder, tokens)),
+            None => Input::from(tokens),
+        };
+        let run = self.model.run(input, &RunOptions::new())?;
+        let Some(logits) = run.logits else { return Ok(None) };
+        // One source for all prompts is judged by the answers of each.
+        let values = match tokens.shape().0 == self.tokens.shape().0 {
+            true => metric.bind(&self.model, tokens)?.values(&logits)?,
+            false => self.metric.values(&logits.with(logits.repeat((self.tokens.shape().0, 1, 1))?))?,
+        };
+        Ok(Some(mean(&values)))
+    }
+
+    /// The metric of a run for each of `rows`, as many numbers each as the base has. `progress` hears how many rows are
+    /// done.
+    pub(crate) fn run(&self, rows: &[Hooks], memory: usize, progress: &Progress) -> Result<Vec<Vec<f32>>> {
+        self.in_batches(rows, memory, progress, |start, each| {
+            let mut options = RunOptions::new();
+            // The metric's one position is all that is unembedded, unless a hook works on the logits of the others.
+            if let (Some(positions), false) = (self.metric.positions(), self.any_on_logits(each)?) {
+                options = options.logits_at(positions.repeat(each.len()));
+            }
+            let run = self.run_together(start, each, options)?;
+            let logits = run.logits.ok_or_else(|| Error::msg("the run gave no logits"))?;
+            let rows = self.tokens.shape().0;
+            (0..each.len()).map(|i| self.metric.values(&logits.with(logits.narrow(0, i * rows, rows)?))).collect()
+        })
+    }
+
+    /// Selected activations of a run for each of `rows`, in the order of the forward pass; nothing behind `stop` is computed.
+    ///
+    /// All must lie at or behind the first place that a row's hooks are on, and have the batch as their first axis.
+    pub(crate) fn collect(
+        &self,
+        rows: &[Hooks],
+        keep: &Selector,
+        stop: usize,
+        memory: usize,
+        progress: &Progress,
+    ) -> Result<Vec<Vec<(HookPoint, Tensor)>>> {
+        let batch = self.tokens.shape().0;
+        self.in_batches(rows, memory, progress, |start, each| {
+            let options = RunOptions::new().no_logits().cache(keep).stop_at_layer(stop as i64);
+            let kept = self.run_together(start, each, options)?.cache;
+            let of_row = |i: usize| {
+                let cut =
+                    |(point, tensor): &(HookPoint, Tensor)| Ok((point.clone(), tensor.narrow(0, i * batch, batch)?));
+                kept.iter().map(cut).collect::<Result<Vec<_>>>()
+            };
+            (0..each.len()).map(of_row).collect()
+        })
+    }
+
+    /// Something of each of `rows`, from runs on several at once that begin at the same place.
+    fn in_batches<T>(
         &self,
         rows: &[Hooks],
         memory: usize,
-        done: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<Vec<Vec<f32>>> {
+        progress: &Progress,
+        together: impl Fn(Start, &[Hooks]) -> Result<Vec<T>>,
+    ) -> Result<Vec<T>> {
         let points = self.model.hook_points();
         let mut groups: BTreeMap<(Start, bool), Vec<usize>> = BTreeMap::new();
         for (row, hooks) in rows.iter().enumerate() {
@@ -103,33 +186,35 @@ impl Base {
             let alone = places.iter().any(|&place| !points[place].shape.starts_with("[batch"));
             groups.entry((self.start(&places), alone)).or_default().push(row);
         }
-        let together = self.rows_together(memory);
-        let mut values = vec![Vec::new(); rows.len()];
-        let mut finished = 0;
+        let at_once = self.rows_together(memory);
+        let mut results: Vec<(usize, T)> = Vec::with_capacity(rows.len());
+        let meter = progress.start("sweep", "runs");
         for ((start, alone), group) in groups {
-            for chunk in group.chunks(if alone { 1 } else { together }) {
+            for chunk in group.chunks(if alone { 1 } else { at_once }) {
                 let hooks: Vec<Hooks> = chunk.iter().map(|&row| self.standing.clone().and(&rows[row])).collect();
-                for (&row, of_row) in chunk.iter().zip(self.run_together(start, &hooks)?) {
-                    values[row] = of_row;
-                }
-                finished += chunk.len();
-                done(finished)?;
+                results.extend(chunk.iter().copied().zip(together(start, &hooks)?));
+                meter.at(results.len(), Some(results.len() as f64 / rows.len() as f64));
             }
         }
-        Ok(values)
+        meter.finish(results.len());
+        results.sort_by_key(|(row, _)| *row);
+        Ok(results.into_iter().map(|(_, result)| result).collect())
     }
 
-    /// The metric of each of a few runs that begin at the same place.
-    fn run_together(&self, start: Start, each: &[Hooks]) -> Result<Vec<Vec<f32>>> {
-        let n = each.len();
+    fn any_on_logits(&self, each: &[Hooks]) -> Result<bool> {
         let points = self.model.hook_points();
-        let hooks = Hooks::side_by_side(each, points)?;
-        let mut options = RunOptions::new().hooks(&hooks);
-        // The metric's one position is all that is unembedded, unless a hook works on the logits of the others.
-        let on_logits = hooks.places(points)?.iter().any(|&place| points[place].point.name().starts_with("unembed."));
-        if let (Some(positions), false) = (self.metric.positions(), on_logits) {
-            options = options.logits_at(positions.repeat(n));
+        for hooks in each {
+            if hooks.places(points)?.iter().any(|&place| points[place].point.name().starts_with("unembed.")) {
+                return Ok(true);
+            }
         }
+        Ok(false)
+    }
+
+    /// A few runs that begin at the same place, as one.
+    fn run_together(&self, start: Start, each: &[Hooks], options: RunOptions) -> Result<RunOutput> {
+        let n = each.len();
+        let mut options = options.hooks(&Hooks::side_by_side(each, self.model.hook_points())?);
         let attended = self.encoder_tokens.as_ref().unwrap_or(&self.tokens);
         if let Some(mask) = attended.mask() {
             options = options.attention_mask(vec![mask; n].concat());
@@ -143,10 +228,7 @@ impl Base {
             (_, None) => Input::Tokens(repeated(&self.tokens, n)?),
             (_, Some(encoder)) => Input::from((repeated(encoder, n)?, repeated(&self.tokens, n)?)),
         };
-        let run = self.model.run(input, &options)?;
-        let logits = run.logits.ok_or_else(|| Error::msg("the run gave no logits"))?;
-        let rows = self.tokens.shape().0;
-        (0..n).map(|i| self.metric.values(&logits.with(logits.narrow(0, i * rows, rows)?))).collect()
+        self.model.run(input, &options)
     }
 
     /// The residual stream that enters a layer, `[batch, pos, d_model]`.

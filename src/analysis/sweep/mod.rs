@@ -17,14 +17,14 @@ use super::metric::Metric;
 use crate::cache::ActivationCache;
 use crate::hooks::{HookPoint, Hooks, PointInfo, Selector};
 use crate::model::{HookedTransformer, Input};
+use crate::progress::Progress;
 use crate::tokens::Tokens;
 use crate::{Error, Result};
-use engine::{MEMORY, can_fire};
+use engine::can_fire;
 use operation::Operation;
-use region::Region;
 
-pub(crate) use engine::{Base, without_layer};
-pub(crate) use region::{axes_of, find_axis};
+pub(crate) use engine::{Base, MEMORY, without_layer};
+pub(crate) use region::{Region, axes_of, find_axis};
 pub use result::SweepResult;
 
 /// A sweep to be run: where to intervene, what to put there, and what to measure.
@@ -41,7 +41,7 @@ pub use result::SweepResult;
 ///     .measure(logit_diff(" John", " Mary")).run()?;
 /// assert_eq!(heads.values().dims(), [model.cfg().n_layers, model.cfg().n_heads]);
 /// // What is the loss without each MLP?
-/// let without = model.sweep(clean).at("mlp_out").by(["layer"]).zero().measure(loss()).run()?;
+/// let without = model.sweep(clean).at("mlp_out").by(["layer"]).zero().measure(metric::loss()).run()?;
 /// # let _ = without; Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -49,12 +49,13 @@ pub struct Sweep {
     model: HookedTransformer,
     input: Input,
     at: Vec<Selector>,
-    by: Vec<String>,
-    layers: Option<Vec<usize>>,
+    by: Option<Vec<String>>,
+    only: Vec<(String, Vec<usize>)>,
     operation: Option<Operation>,
     metric: Option<Metric>,
     standing: Hooks,
     memory: usize,
+    progress: Progress,
 }
 
 impl HookedTransformer {
@@ -64,12 +65,13 @@ impl HookedTransformer {
             model: self.clone(),
             input: input.into(),
             at: Vec::new(),
-            by: Vec::new(),
-            layers: None,
+            by: None,
+            only: Vec::new(),
             operation: None,
             metric: None,
             standing: Hooks::new(),
             memory: MEMORY,
+            progress: Progress::quiet(),
         }
     }
 }
@@ -86,13 +88,23 @@ impl Sweep {
     /// `"head"`, `"query"` (or `"dest"`), `"key"` (or `"src"`), `"neuron"`, `"d_model"`. What is not named is changed as a whole, all
     /// layers at once included. Unsaid, it is by layer and head where there are heads, else by layer and position.
     pub fn by<S: Into<String>>(mut self, axes: impl IntoIterator<Item = S>) -> Self {
-        self.by = axes.into_iter().map(Into::into).collect();
+        self.by = Some(axes.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Only these layers.
-    pub fn layers(mut self, layers: impl IntoIterator<Item = usize>) -> Self {
-        self.layers = Some(layers.into_iter().collect());
+    /// One intervention for everything at once: all places that are selected, in all layers. The result is one number.
+    pub fn together(mut self) -> Self {
+        self.by = Some(Vec::new());
+        self
+    }
+
+    /// Only these places of an axis: `.only("layer", 3..6)`, `.only("head", [1, 4])`, `.only("neuron", [17])`. One by one where the
+    /// sweep goes along that axis, else together.
+    pub fn only(mut self, axis: impl Into<String>, places: impl IntoIterator<Item = usize>) -> Self {
+        let mut places: Vec<usize> = places.into_iter().collect();
+        places.sort_unstable();
+        places.dedup();
+        self.only.push((axis.into(), places));
         self
     }
 
@@ -169,6 +181,12 @@ impl Sweep {
         self
     }
 
+    /// Who is told how far it is; nobody unless said otherwise.
+    pub fn progress(mut self, progress: &Progress) -> Self {
+        self.progress = progress.clone();
+        self
+    }
+
     /// Runs it.
     ///
     /// # Errors
@@ -186,17 +204,23 @@ impl Sweep {
         let keep = kinds.iter().flat_map(|kind| &kind.points).map(|(_, info)| Selector::from(&info.point)).collect();
         let base = Base::new(&self.model, &self.input, &self.standing, metric, keep)?;
         if let Some(source) = operation.source() {
-            self.check_source(source, &base, operation)?;
+            base.check_source(source, operation.copies_by_position())?;
         }
-        let plan = Plan::new(&self.by, kinds, operation, &base)?;
+        let plan = Plan::new(self.by.as_deref(), &self.only, kinds, operation, &base)?;
         let sites = plan.sites(&base)?;
         let rows: Vec<Hooks> = sites.iter().flatten().cloned().collect();
         if rows.is_empty() {
             return Err(missing("place to intervene at", "none of the layers and places that were asked for exist"));
         }
-        let measured = base.run(&rows, self.memory, &mut |_| Ok(()))?;
-        let source = self.metric_of_source(operation, metric, &base)?;
-        SweepResult::new(metric, plan.axes, &sites, measured, base.values, source)
+        let mut measured = base.run(&rows, self.memory, &self.progress)?.into_iter();
+        let measured = sites.iter().map(|site| site.as_ref().and_then(|_| measured.next())).collect();
+        let source = match operation {
+            Operation::Patch(source) | Operation::Interchange { of: source, .. } => {
+                base.metric_of_source(source, metric)?
+            }
+            _ => None,
+        };
+        SweepResult::new(metric, plan.axes, measured, &base.values, source)
     }
 
     fn operation(mut self, operation: Operation) -> Self {
@@ -213,10 +237,10 @@ impl Sweep {
             for place in selector.resolve(points)? {
                 let info = &points[place];
                 let layer = info.point.layer();
-                let wanted = match (layer, &self.layers) {
-                    (Some(layer), Some(layers)) => layers.contains(&layer),
-                    _ => true,
+                let chosen = |(axis, layers): &(String, Vec<usize>)| {
+                    axis != "layer" || layer.is_none_or(|layer| layers.contains(&layer))
                 };
+                let wanted = self.only.iter().all(chosen);
                 if !wanted || !can_fire(&info.fires) {
                     continue;
                 }
@@ -231,56 +255,13 @@ impl Sweep {
             return Err(Error::msg(match self.at.is_empty() {
                 true => "the sweep has no activation: say where to intervene, as in .at(\"resid_pre\")".to_string(),
                 false => format!(
-                    "the sweep has no layer left: {:?} were asked for, and the model has {}",
-                    self.layers.as_deref().unwrap_or_default(),
+                    "the sweep has no layer left: the model has {}, counted from 0, and .only(\"layer\", ..) leaves none of those \
+                     that the activation is in",
                     self.model.cfg().n_layers
                 ),
             }));
         }
         Ok(kinds)
-    }
-
-    fn check_source(&self, source: &ActivationCache, base: &Base, operation: &Operation) -> Result<()> {
-        if !source.model().is(&self.model) {
-            return Err(Error::msg(
-                "the source is the cache of another model (or of another load of the same one): cache a run of the model that is swept",
-            ));
-        }
-        if !source.has_batch_dim() {
-            return Err(Error::msg("the source has no batch dimension; give the cache as run_with_cache gave it"));
-        }
-        let Some(tokens) = source.tokens().filter(|_| operation.copies_by_position()) else { return Ok(()) };
-        let ((rows, len), (base_rows, base_len)) = (tokens.shape(), base.tokens().shape());
-        if len != base_len {
-            return Err(Error::msg(format!(
-                "the prompt to change has {base_len} tokens and the source {len}: what is copied goes from place to place, so \
-                 give prompts of equal length (compare model.to_str_tokens of both)"
-            )));
-        }
-        if rows != base_rows && rows != 1 {
-            return Err(Error::msg(format!(
-                "there are {base_rows} prompts to change and {rows} in the source: give one source for each, or one for all"
-            )));
-        }
-        Ok(())
-    }
-
-    /// The metric of the run that the changes come from, where there is one to compare with.
-    fn metric_of_source(&self, operation: &Operation, metric: &Metric, base: &Base) -> Result<Option<f32>> {
-        let (Operation::Patch(source) | Operation::Interchange { of: source, .. }) = operation else { return Ok(None) };
-        let Some(tokens) = source.tokens() else { return Ok(None) };
-        let input = match source.encoder_tokens() {
-            Some(encoder) => Input::from((encoder, tokens)),
-            None => Input::from(tokens),
-        };
-        let run = self.model.run(input, &crate::model::RunOptions::new())?;
-        let Some(logits) = run.logits else { return Ok(None) };
-        // One source for all prompts is judged by the answers of each.
-        let values = match tokens.shape().0 == base.tokens().shape().0 {
-            true => metric.bind(&self.model, tokens)?.values(&logits)?,
-            false => base.metric_of(&logits.with(logits.repeat((base.tokens().shape().0, 1, 1))?))?,
-        };
-        Ok(Some(mean(&values)))
     }
 }
 
@@ -307,6 +288,8 @@ pub(crate) fn short_label(name: &str) -> String {
 /// What a sweep goes along, and what it does there.
 struct Plan<'a> {
     kinds: Vec<Kind>,
+    /// The places that were chosen of an axis.
+    only: Vec<(&'a str, &'a [usize])>,
     /// The axes that were asked for, by their names in the request.
     by: Vec<String>,
     layers: Vec<usize>,
@@ -317,8 +300,24 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(by: &[String], kinds: Vec<Kind>, operation: &'a Operation, base: &Base) -> Result<Self> {
-        let by = if by.is_empty() { usual_axes(&kinds) } else { by.to_vec() };
+    fn new(
+        by: Option<&[String]>,
+        only: &'a [(String, Vec<usize>)],
+        kinds: Vec<Kind>,
+        operation: &'a Operation,
+        base: &Base,
+    ) -> Result<Self> {
+        let by = by.map_or_else(|| usual_axes(&kinds), <[String]>::to_vec);
+        let only: Vec<(&str, &[usize])> =
+            only.iter().map(|(axis, places)| (&**axis, &**places)).filter(|(axis, _)| *axis != "layer").collect();
+        for (axis, places) in &only {
+            let len = axis_of(axis, &kinds, base)?.len();
+            if places.is_empty() || places.iter().any(|&place| place >= len) {
+                return Err(Error::msg(format!(
+                    "only {places:?} of the axis '{axis}' were asked for, which has {len} places, counted from 0"
+                )));
+            }
+        }
         let mut layers: Vec<usize> =
             kinds.iter().flat_map(|kind| kind.points.iter().filter_map(|(layer, _)| *layer)).collect();
         layers.sort_unstable();
@@ -336,7 +335,13 @@ impl<'a> Plan<'a> {
                     return Err(Error::msg("the activation lies outside of the layers, so there is no axis 'layer'"));
                 }
                 "layer" => Axis::new("layer", layers.iter().map(usize::to_string)),
-                _ => axis_of(name, &kinds, base)?,
+                _ => {
+                    let whole = axis_of(name, &kinds, base)?;
+                    match only.iter().find(|(axis, _)| axis == name) {
+                        Some((_, places)) => Axis::new(&**name, places.iter().map(|&place| &whole.labels()[place])),
+                        None => whole,
+                    }
+                }
             });
         }
         let strengths = match operation {
@@ -346,7 +351,7 @@ impl<'a> Plan<'a> {
             }
             _ => 1,
         };
-        Ok(Self { kinds, by, layers, strengths, operation, axes })
+        Ok(Self { kinds, only, by, layers, strengths, operation, axes })
     }
 
     /// The hooks of every place of the result, in row-major order; none where there is no such place.
@@ -371,11 +376,17 @@ impl<'a> Plan<'a> {
             if layer.is_some() && *of_layer != layer {
                 continue;
             }
-            let places = self.by.iter().zip(index).filter(|(name, _)| *name != "layer");
+            let along = self.by.iter().zip(index).filter(|(name, _)| *name != "layer").map(|(name, &i)| {
+                let chosen = self.only.iter().find(|(axis, _)| axis == name);
+                (&**name, vec![chosen.map_or(i, |(_, places)| places[i])])
+            });
+            let rest = self.only.iter().filter(|(axis, _)| !self.by.iter().any(|name| name == axis));
             let mut region = Vec::new();
-            for (name, &place) in places {
+            for (name, places) in along.chain(rest.map(|(axis, places)| (*axis, places.to_vec()))) {
                 match find_axis(&prepared.axes, name) {
-                    Some(axis) if place < prepared.base.dim(axis)? => region.push((axis, place)),
+                    Some(axis) if places.iter().all(|&place| place < prepared.base.dims()[axis]) => {
+                        region.push((axis, places))
+                    }
                     _ => return Ok(None),
                 }
             }

@@ -1,40 +1,53 @@
-//! Which part of an activation an intervention is about: one place on each of some axes.
+//! Which part of an activation an intervention is about: some places on each of some axes.
 
 use candle_core::Tensor;
 
 use crate::Result;
 use crate::hooks::PointInfo;
 
-/// One place on each of some axes, `(axis, place)`; all of the other axes.
+/// Some places, in ascending order, on each of some axes, `(axis, places)`; all of the other axes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Region(pub(super) Vec<(usize, usize)>);
+pub(crate) struct Region(pub(crate) Vec<(usize, Vec<usize>)>);
 
 impl Region {
-    /// The part of a tensor; the axes stay, with length 1.
-    pub(super) fn of(&self, tensor: &Tensor) -> Result<Tensor> {
-        let narrow = |tensor: Tensor, &(axis, place): &(usize, usize)| tensor.narrow(axis, place, 1);
-        Ok(self.0.iter().try_fold(tensor.clone(), narrow)?)
+    /// The part of a tensor; the axes stay, as long as there are places.
+    pub(crate) fn of(&self, tensor: &Tensor) -> Result<Tensor> {
+        self.0.iter().try_fold(tensor.clone(), |tensor, (axis, places)| take(&tensor, *axis, places))
     }
 
     /// The tensor with another part put in.
-    pub(super) fn put(&self, tensor: &Tensor, part: &Tensor) -> Result<Tensor> {
+    pub(crate) fn put(&self, tensor: &Tensor, part: &Tensor) -> Result<Tensor> {
         put(tensor, &self.0, part)
     }
 }
 
-fn put(tensor: &Tensor, places: &[(usize, usize)], part: &Tensor) -> Result<Tensor> {
-    let Some((&(axis, place), rest)) = places.split_first() else { return Ok(part.clone()) };
-    let inner = put(&tensor.narrow(axis, place, 1)?, rest, part)?;
-    let behind = tensor.dim(axis)? - place - 1;
-    let mut parts = Vec::with_capacity(3);
-    if place > 0 {
-        parts.push(tensor.narrow(axis, 0, place)?);
+fn take(tensor: &Tensor, axis: usize, places: &[usize]) -> Result<Tensor> {
+    Ok(match places {
+        &[place] => tensor.narrow(axis, place, 1)?,
+        _ => {
+            let places: Vec<u32> = places.iter().map(|&place| place as u32).collect();
+            tensor.contiguous()?.index_select(&Tensor::new(places, tensor.device())?, axis)?
+        }
+    })
+}
+
+fn put(tensor: &Tensor, region: &[(usize, Vec<usize>)], part: &Tensor) -> Result<Tensor> {
+    let Some(((axis, places), rest)) = region.split_first() else { return Ok(part.clone()) };
+    let inner = put(&take(tensor, *axis, places)?, rest, part)?;
+    let mut parts = Vec::with_capacity(2 * places.len() + 1);
+    let mut done = 0;
+    for (i, &place) in places.iter().enumerate() {
+        if place > done {
+            parts.push(tensor.narrow(*axis, done, place - done)?);
+        }
+        parts.push(inner.narrow(*axis, i, 1)?);
+        done = place + 1;
     }
-    parts.push(inner);
-    if behind > 0 {
-        parts.push(tensor.narrow(axis, place + 1, behind)?);
+    let len = tensor.dim(*axis)?;
+    if done < len {
+        parts.push(tensor.narrow(*axis, done, len - done)?);
     }
-    Ok(Tensor::cat(&parts, axis)?)
+    Ok(Tensor::cat(&parts, *axis)?)
 }
 
 /// The names of an activation's axes, as in `[batch, pos, head, d_head]`.
@@ -70,7 +83,13 @@ mod tests {
     #[test]
     fn a_part_is_put_where_it_was_taken() {
         let tensor = counted((2, 3, 4));
-        for region in [vec![], vec![(1, 0)], vec![(1, 2), (2, 1)], vec![(2, 3), (0, 1), (1, 1)]].map(Region) {
+        let regions = [
+            vec![],
+            vec![(1, vec![0])],
+            vec![(1, vec![2]), (2, vec![0, 1, 3])],
+            vec![(2, vec![1, 3]), (0, vec![1]), (1, vec![0, 2])],
+        ];
+        for region in regions.map(Region) {
             let part = region.of(&tensor).unwrap();
             let same = region.put(&tensor, &part).unwrap();
             assert_eq!(same.flatten_all().unwrap().to_vec1::<f32>().unwrap(), counted(24).to_vec1::<f32>().unwrap());

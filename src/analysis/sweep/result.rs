@@ -7,7 +7,6 @@ use candle_core::{Device, Tensor};
 use super::mean;
 use crate::analysis::labelled::{Axis, LabelledTensor};
 use crate::analysis::metric::Metric;
-use crate::hooks::Hooks;
 use crate::{Error, Result};
 
 /// The metric of every run of a sweep, by the axes that it went along, with that of the run without a change.
@@ -23,30 +22,24 @@ pub struct SweepResult {
 }
 
 impl SweepResult {
-    /// `measured` has a row for each site with hooks; `base` is a number for each prompt, or one for all.
-    pub(super) fn new(
+    /// `measured` has the numbers of each place, in row-major order, none where there is no such place. All and `base` are a
+    /// number for each prompt, or one for all.
+    pub(crate) fn new(
         metric: &Metric,
         axes: Vec<Axis>,
-        sites: &[Option<Hooks>],
-        measured: Vec<Vec<f32>>,
-        base: Vec<f32>,
+        measured: Vec<Option<Vec<f32>>>,
+        base: &[f32],
         source: Option<f32>,
     ) -> Result<Self> {
         let prompts = base.len();
-        let mut measured = measured.into_iter();
-        let mut values = Vec::with_capacity(sites.len() * prompts);
-        for site in sites {
-            match site.as_ref().and_then(|_| measured.next()) {
-                Some(of_prompts) => values.extend(of_prompts),
-                None => values.extend(vec![f32::NAN; prompts]),
-            }
-        }
+        let values: Vec<f32> =
+            measured.into_iter().flat_map(|values| values.unwrap_or_else(|| vec![f32::NAN; prompts])).collect();
         let dims: Vec<usize> = axes.iter().map(Axis::len).chain([prompts]).collect();
         let values = Tensor::from_vec(values, dims, &Device::Cpu)?;
         let per_prompt =
             LabelledTensor::new(metric.name(), &values, axes.into_iter().chain([Axis::numbered("prompt", prompts)]))?;
         let values = per_prompt.mean_over("prompt")?.with_title(metric.name());
-        Ok(Self { values, per_prompt, base: mean(&base), source })
+        Ok(Self { values, per_prompt, base: mean(base), source })
     }
 
     /// The metric of each run, the mean over the prompts. NaN where there is no such place (a layer without an MLP; a key
