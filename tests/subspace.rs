@@ -154,6 +154,8 @@ fn what_carries_the_giver_in_the_bundled_model_is_found() -> Result<()> {
     let held_out = who_gives(&with(7));
     // Behind the first layer the second mention of a name, at position 10, knows which of the two it is.
     let (at, pos) = (resid_pre(1), 10);
+    let tokens = model.to_str_tokens("After John and Mary went to the store, Mary gave a bottle of milk to")?;
+    assert_eq!(tokens[10], " Mary");
     let options = LearnOptions::new().steps(40).batch(24).learning_rate(0.05).seed(3);
     let learned = model.learn_subspace(&pairs, &at, pos, 16, &options)?;
     let accuracy = |subspace: &Subspace| model.interchange_accuracy(&held_out, &at, pos, subspace);

@@ -102,7 +102,7 @@ impl HookedTransformer {
     /// let (_, clean_cache) = model.run_with_cache(clean)?;
     /// let metric = logit_diff(" John", " Mary");
     /// let predicted = model.integrated_gradients(corrupted, &clean_cache, &metric, attn_out(2), 8)?;
-    /// assert_eq!(predicted.by("attn_out", ["layer", "pos"])?.dims(), [1, 15]);
+    /// assert_eq!(predicted.by("attn_out", ["layer", "pos"])?.dims(), [1, 17]);
     /// # Ok(()) }
     /// ```
     pub fn integrated_gradients(

@@ -28,15 +28,15 @@ pub use positions::TokenPositions;
 /// # fn main() -> candlescope::Result<()> {
 /// let model = HookedTransformer::from_pretrained("tiny")?;
 /// let clean = "After John and Mary went to the store, Mary gave a bottle of milk to";
-/// let swapped = "After Mary and John went to the store, John gave a bottle of milk to";
+/// let other = "After John and Mary went to the store, John gave a bottle of milk to";
 /// let (_, clean_cache) = model.run_with_cache(clean)?;
-/// let (_, swapped_cache) = model.run_with_cache(swapped)?;
-/// // The directions in which the last position differs, from the swapped prompt; all else as in the clean run.
-/// let difference = (clean_cache.get(resid_post(1))? - swapped_cache.get(resid_post(1))?)?.i((0, 14))?;
-/// let names = Subspace::new(&difference)?;
-/// let hooks = names.interchange(resid_post(1), &swapped_cache.get(resid_post(1))?, -1);
+/// let (_, other_cache) = model.run_with_cache(other)?;
+/// // The direction in which the one who gives differs, at position 10, and nothing else of the other run.
+/// let (at, pos) = (resid_pre(1), 10);
+/// let difference = (clean_cache.get(&at)? - other_cache.get(&at)?)?.i((0, pos))?;
+/// let hooks = Subspace::new(&difference)?.interchange(&at, &other_cache.get(&at)?, pos);
 /// let (before, after) = (model.forward(clean)?, model.run_with_hooks(clean, &hooks)?);
-/// assert!(after.logit_diff(" John", " Mary")? < before.logit_diff(" John", " Mary")?);
+/// assert!(before.logit_diff(" John", " Mary")? > 0.0 && after.logit_diff(" John", " Mary")? < 0.0);
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
