@@ -178,7 +178,7 @@ impl LabelledTensor {
     }
 
     /// The labels of the number at a row-major place.
-    fn labels_of(&self, place: usize) -> Vec<String> {
+    pub(crate) fn labels_of(&self, place: usize) -> Vec<String> {
         let index = unravel(place, self.tensor.dims());
         self.axes.iter().zip(index).map(|(axis, i)| axis.labels[i].clone()).collect()
     }

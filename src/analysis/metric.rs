@@ -296,7 +296,7 @@ impl HookedTransformer {
 }
 
 /// One id for each prompt.
-fn ids_of(answers: &TokenChoice, model: &HookedTransformer, tokens: &Tokens) -> Result<Vec<u32>> {
+pub(crate) fn ids_of(answers: &TokenChoice, model: &HookedTransformer, tokens: &Tokens) -> Result<Vec<u32>> {
     let prompts = tokens.shape().0;
     let ids = match answers {
         TokenChoice::One(answer) => vec![model.token_id(answer)?; prompts],

@@ -1,9 +1,11 @@
 //! Questions asked of a model: what its weights and activations mean.
 
 pub mod ablation;
+pub mod attribution;
 pub mod circuits;
 mod direct_logit_attribution;
 pub mod factored_matrix;
+mod gradients;
 pub mod heads;
 mod induction;
 mod induction_loss;
@@ -17,14 +19,17 @@ pub mod over_text;
 pub mod patching;
 pub mod path_patching;
 pub mod probe;
+pub mod subspace;
 mod sweep;
 
+pub use attribution::{Agreement, Attribution, CircuitGraph, Edge, EdgeScores, agreement};
 pub use circuits::{
     Circuit, Composition, Embedded, Side, SingularVectors, full_ov, full_ov_copying_scores, full_ov_eigenvalues,
     full_qk, full_qk_between, ov_copying_scores, singular_vectors,
 };
 pub use direct_logit_attribution::{DirectLogitAttribution, direct_logit_attribution};
 pub use factored_matrix::{Eigenvalues, FactoredMatrix, Svd};
+pub use gradients::Gradients;
 pub use heads::{
     DetectOptions, HeadAttention, HeadKind, HeadPattern, HeadScore, HeadSummary, Measure, ScoredHead, ValueNorm,
     copying_scores, detect_head, detect_head_with, head_norms, head_summary, head_summary_on, induction_scores,
@@ -40,4 +45,5 @@ pub use logit_attribution::InsteadOf;
 pub use metric::Metric;
 pub use over_text::{Corpus, OverText};
 pub use probe::{Probe, ProbeOptions};
+pub use subspace::{InterchangePairs, LearnOptions, LearnedSubspace, Subspace, TokenPositions};
 pub use sweep::{Sweep, SweepResult};

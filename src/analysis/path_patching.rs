@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::{Error, Result};
 
 /// A part of a model that writes to the residual stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Sender {
     /// The token embedding.
     Embed,
@@ -31,7 +31,7 @@ pub enum Sender {
 }
 
 /// A part of a model that reads the residual stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Receiver {
     /// The queries of a head: layer, head.
     Q(usize, usize),

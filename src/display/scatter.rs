@@ -25,6 +25,7 @@ pub struct Scatter {
     y_title: String,
     log_x: bool,
     log_y: bool,
+    diagonal: bool,
 }
 
 impl Scatter {
@@ -55,6 +56,7 @@ impl Scatter {
             y_title: none(),
             log_x: false,
             log_y: false,
+            diagonal: false,
         })
     }
 
@@ -108,6 +110,12 @@ impl Scatter {
         self
     }
 
+    /// The line on which both coordinates are the same.
+    pub fn diagonal(mut self) -> Self {
+        self.diagonal = true;
+        self
+    }
+
     pub(crate) fn view(&self) -> View {
         let shown = super::gather::spread(self.points.len(), MAX_POINTS);
         let x = Axis::fit(self.points.iter().map(|p| p.0), self.log_x);
@@ -139,6 +147,11 @@ impl Scatter {
     fn scene(&self, shown: &[usize], (x, y): (&Axis, &Axis), notes: &[String]) -> Scene {
         let mut scene = Scene::default();
         let mut below = plot::axes(&mut scene, x, y, (&self.title, &self.x_title, &self.y_title));
+        let (low, high) = (x.low.max(y.low), x.high.min(y.high));
+        if self.diagonal && low < high {
+            let ends = [low, high].into_iter().filter_map(|value| plot::place(x, y, (value, value)));
+            scene.line(ends.collect(), Rgb::FAINT, 1.0);
+        }
         let radius = if shown.len() > 500 { 2.0 } else { 3.5 };
         for i in shown {
             let Some(point) = self.points.get(*i) else { continue };
@@ -212,6 +225,15 @@ mod tests {
         assert!(html.contains("title=\"&lt;a&gt;: (1, 3)\""), "{html}");
         assert!(bundle.text.contains("1 points have no place"));
         assert!(Scatter::new([1.0], [1.0, 2.0]).is_err());
+    }
+
+    #[test]
+    fn a_diagonal_is_drawn_where_both_axes_have_it() {
+        let lines = |view: Scatter| view.svg().unwrap().matches("polyline").count();
+        let points = || Scatter::new([1.0, 2.0], [1.5, 3.0]).unwrap();
+        assert_eq!(lines(points().diagonal()), lines(points()) + 1);
+        let apart = || Scatter::new([1.0, 2.0], [11.0, 12.0]).unwrap();
+        assert_eq!(lines(apart().diagonal()), lines(apart()));
     }
 
     #[test]

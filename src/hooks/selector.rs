@@ -50,6 +50,28 @@ impl Selector {
         Ok(chosen)
     }
 
+    /// As [`resolve`](Self::resolve), in the order in which a list names them.
+    pub(crate) fn resolve_in_order(&self, points: &[PointInfo]) -> Result<Vec<usize>> {
+        let mut chosen = Vec::new();
+        for place in self.collect(points)? {
+            if !chosen.contains(&place) {
+                chosen.push(place);
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Whether it means this point by name, and not only as one of all ([`all`], [`matching`]).
+    pub(crate) fn names(&self, point: &HookPoint, points: &[PointInfo]) -> bool {
+        match &self.0 {
+            Kind::All | Kind::Predicate(_) => false,
+            Kind::Any(selectors) => selectors.iter().any(|selector| selector.names(point, points)),
+            Kind::Name(_) | Kind::Layered { .. } => {
+                self.collect(points).is_ok_and(|chosen| chosen.iter().any(|&i| points[i].point == *point))
+            }
+        }
+    }
+
     fn collect(&self, points: &[PointInfo]) -> Result<Vec<usize>> {
         match &self.0 {
             Kind::All => Ok(always_firing(points, |_| true)),

@@ -124,13 +124,21 @@ impl AttentionCore {
             let with_sink = softmax(&Tensor::cat(&[scores, &sinks.contiguous()?], D::Minus1)?, D::Minus1)?;
             return Ok(with_sink.narrow(D::Minus1, 0, keys)?.contiguous()?);
         }
+        // A row without a key is not a number after the softmax, and neither would its gradient be.
+        let (seen, scores) = match may_be_empty {
+            true => {
+                let seen = scores.max_keepdim(D::Minus1)?.gt(f64::NEG_INFINITY)?.broadcast_as(scores.shape())?;
+                let filled = seen.where_cond(scores, &scores.zeros_like()?)?;
+                (Some(seen), filled)
+            }
+            false => (None, scores.clone()),
+        };
         // The fused softmax has no backward.
         let pattern =
-            if scores.track_op() { softmax(scores, D::Minus1)? } else { softmax_last_dim(&scores.contiguous()?)? };
-        if !may_be_empty {
-            return Ok(pattern);
+            if scores.track_op() { softmax(&scores, D::Minus1)? } else { softmax_last_dim(&scores.contiguous()?)? };
+        match seen {
+            Some(seen) => Ok(seen.where_cond(&pattern, &pattern.zeros_like()?)?),
+            None => Ok(pattern),
         }
-        let seen = scores.max_keepdim(D::Minus1)?.gt(f64::NEG_INFINITY)?.broadcast_as(pattern.shape())?;
-        Ok(seen.where_cond(&pattern, &pattern.zeros_like()?)?)
     }
 }

@@ -282,7 +282,7 @@ pub(super) fn can_fire(fires: &Fires) -> bool {
 }
 
 /// The name of a point with its layer left open, `blocks.{}.attn.hook_z`: points that differ in the layer only share it.
-pub(super) fn without_layer(point: &HookPoint) -> String {
+pub(crate) fn without_layer(point: &HookPoint) -> String {
     let parts = point.name().split('.').map(|part| if part.parse::<usize>().is_ok() { "{}" } else { part });
     parts.collect::<Vec<_>>().join(".")
 }

@@ -18,13 +18,13 @@ use crate::cache::ActivationCache;
 use crate::hooks::{HookPoint, Hooks, PointInfo, Selector};
 use crate::model::{HookedTransformer, Input};
 use crate::progress::Progress;
+use crate::tokens::Tokens;
 use crate::{Error, Result};
-use engine::{can_fire, without_layer};
+use engine::can_fire;
 use operation::Operation;
-use region::{axes_of, find_axis};
 
-pub(crate) use engine::{Base, MEMORY};
-pub(crate) use region::Region;
+pub(crate) use engine::{Base, MEMORY, without_layer};
+pub(crate) use region::{Region, axes_of, find_axis};
 pub use result::SweepResult;
 
 /// A sweep to be run: where to intervene, what to put there, and what to measure.
@@ -275,9 +275,14 @@ struct Kind {
 impl Kind {
     /// The name without its module: `z`, `resid_pre`, `ln1.scale`.
     fn label(&self) -> String {
-        let tail = self.name.rsplit("{}.").next().unwrap_or(&self.name);
-        tail.trim_start_matches("attn.").trim_start_matches("mlp.").replace("hook_", "")
+        short_label(&self.name)
     }
+}
+
+/// A name with the layer left open, without its module: `z`, `resid_pre`, `ln1.scale`.
+pub(crate) fn short_label(name: &str) -> String {
+    let tail = name.rsplit("{}.").next().unwrap_or(name);
+    tail.trim_start_matches("attn.").trim_start_matches("mlp.").replace("hook_", "")
 }
 
 /// What a sweep goes along, and what it does there.
@@ -464,14 +469,13 @@ fn axis_of(name: &str, kinds: &[Kind], base: &Base) -> Result<Axis> {
     }
     let is_position = ["pos", "query", "key", "dest", "src"].contains(&name);
     match is_position && len == base.tokens().shape().1 {
-        true => Ok(Axis::new(name, position_labels(base)?)),
+        true => Ok(Axis::new(name, position_labels(base.tokens())?)),
         false => Ok(Axis::numbered(name, len)),
     }
 }
 
 /// Each position with its token, where all prompts have the same there.
-fn position_labels(base: &Base) -> Result<Vec<String>> {
-    let tokens = base.tokens();
+pub(crate) fn position_labels(tokens: &Tokens) -> Result<Vec<String>> {
     let rows = tokens.ids();
     let first = tokens.str_tokens(0)?;
     let label = |(pos, token): (usize, &String)| {

@@ -51,13 +51,13 @@ fn put(tensor: &Tensor, region: &[(usize, Vec<usize>)], part: &Tensor) -> Result
 }
 
 /// The names of an activation's axes, as in `[batch, pos, head, d_head]`.
-pub(super) fn axes_of(info: &PointInfo) -> Vec<&'static str> {
+pub(crate) fn axes_of(info: &PointInfo) -> Vec<&'static str> {
     info.shape.trim_matches(['[', ']']).split(", ").collect()
 }
 
 /// Which axis of an activation a name means. The same thing has several names: a key head is a head where the question is
 /// which head, a query is a position, and what the MLP has are neurons.
-pub(super) fn find_axis(axes: &[&str], name: &str) -> Option<usize> {
+pub(crate) fn find_axis(axes: &[&str], name: &str) -> Option<usize> {
     let also: &[&str] = match name {
         "pos" => &["query"],
         "head" => &["kv_head"],
