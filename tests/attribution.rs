@@ -130,9 +130,9 @@ fn a_batch_is_the_mean_of_its_prompts() {
         model.attribution_patch(base, &source, &metric()).unwrap().by("z", ["layer", "head"]).unwrap().values()
     };
     let (first, second) = (each(&BASE, &SOURCE), each(&other_base, &other_source));
-    let (_, source) = model.run_with_cache(vec![SOURCE.to_vec(), other_source.to_vec()].as_tokens()).unwrap();
+    let (_, source) = model.run_with_cache(vec![SOURCE.to_vec(), other_source.to_vec()].into_tokens()).unwrap();
     let both =
-        model.attribution_patch(vec![BASE.to_vec(), other_base.to_vec()].as_tokens(), &source, &metric()).unwrap();
+        model.attribution_patch(vec![BASE.to_vec(), other_base.to_vec()].into_tokens(), &source, &metric()).unwrap();
     let mean = both.by("z", ["layer", "head"]).unwrap().values();
     let prompts = both.by("z", ["prompt", "layer", "head"]).unwrap();
     for i in 0..mean.len() {
@@ -143,17 +143,17 @@ fn a_batch_is_the_mean_of_its_prompts() {
     // One source for all prompts.
     let (_, one) = model.run_with_cache(&SOURCE[..]).unwrap();
     let for_all =
-        model.attribution_patch(vec![BASE.to_vec(), other_base.to_vec()].as_tokens(), &one, &metric()).unwrap();
+        model.attribution_patch(vec![BASE.to_vec(), other_base.to_vec()].into_tokens(), &one, &metric()).unwrap();
     let for_all = for_all.by("z", ["prompt", "layer", "head"]).unwrap().at("prompt", 0).unwrap().values();
     assert!(for_all.iter().zip(first).all(|(a, b)| (a - b).abs() < 1e-4));
 }
 
-trait AsTokens {
-    fn as_tokens(self) -> Tokens;
+trait IntoTokens {
+    fn into_tokens(self) -> Tokens;
 }
 
-impl AsTokens for Vec<Vec<u32>> {
-    fn as_tokens(self) -> Tokens {
+impl IntoTokens for Vec<Vec<u32>> {
+    fn into_tokens(self) -> Tokens {
         Tokens::from_ids(self).unwrap()
     }
 }

@@ -29,7 +29,7 @@ fn attributions_add_up_to_logits_in_every_family() {
         };
         let d_vocab = model.cfg().d_vocab;
         let (logits, constant) = (uncap(&logits), uncap(&zero.unwrap()));
-        let attrs = cache.logit_attrs(&cache.decompose_resid(None).unwrap(), 7, None).unwrap();
+        let attrs = cache.logit_attrs(cache.decompose_resid(None).unwrap(), 7, None).unwrap();
         for (place, total) in numbers(&attrs.sum(0).unwrap()).into_iter().enumerate() {
             let expected = logits[place * d_vocab + 7] - constant[place * d_vocab + 7];
             assert!((total - expected).abs() < 2e-3 * expected.abs().max(1.0), "{name} {place}: {total}, {expected}");
@@ -48,18 +48,18 @@ fn answers_may_differ_by_row_and_position() {
     let against = cache.logit_attrs(&stack, [7u32, 11], 3).unwrap();
     let expected = (one(11).i((.., 1)).unwrap() - one(3).i((.., 1)).unwrap()).unwrap();
     assert_close("instead of one", &against.i((.., 1)).unwrap(), &expected);
-    let places = cache.logit_attrs(&stack, &batch(), None).unwrap();
+    let places = cache.logit_attrs(&stack, batch(), None).unwrap();
     assert_close("per position", &places.i((.., 1, 7)).unwrap(), &one(100).i((.., 1, 7)).unwrap());
     assert_close("per position", &places.i((.., 0, 3)).unwrap(), &one(200).i((.., 0, 3)).unwrap());
     let names: Vec<&str> = places.axes().iter().map(|axis| axis.name()).collect();
     assert_eq!((names, places.axes()[0].labels()), (vec!["component", "batch", "pos"], stack.labels()));
 
     let last = cache.at_pos(-1).unwrap();
-    let at_last = last.logit_attrs(&last.decompose_resid(None).unwrap(), [7u32, 11], [3u32, 4]).unwrap();
+    let at_last = last.logit_attrs(last.decompose_resid(None).unwrap(), [7u32, 11], [3u32, 4]).unwrap();
     let expected = (one(11).i((.., 1, 7)).unwrap() - one(4).i((.., 1, 7)).unwrap()).unwrap();
     assert_close("last", &at_last.i((.., 1)).unwrap(), &expected);
     let row = cache.at_batch(1).unwrap();
-    let of_row = row.logit_attrs(&row.decompose_resid(None).unwrap(), vec![11u32], None).unwrap();
+    let of_row = row.logit_attrs(row.decompose_resid(None).unwrap(), vec![11u32], None).unwrap();
     assert_close("row", &of_row, &one(11).i((.., 1)).unwrap());
     // The norm is applied once, whoever asks first.
     let normalized = stack.apply_ln().unwrap();
@@ -79,10 +79,10 @@ fn answers_that_do_not_fit_are_sentences() {
     assert!(error(Vec::<u32>::new().into()).contains("at least one"));
     assert!(error(400u32.into()).contains("out of range"));
     let nameless = cache_of(&HookedTransformer::from_weights(model.cfg().clone(), model.weights()).unwrap());
-    let named = nameless.logit_attrs(&nameless.decompose_resid(None).unwrap(), " Mary", None).unwrap_err().to_string();
+    let named = nameless.logit_attrs(nameless.decompose_resid(None).unwrap(), " Mary", None).unwrap_err().to_string();
     assert!(named.contains("no tokenizer"), "{named}");
     // The stack of another slice than the norm's scale.
-    let other = cache.logit_attrs(&cache.at_pos(-1).unwrap().decompose_resid(None).unwrap(), 7, None).unwrap_err();
+    let other = cache.logit_attrs(cache.at_pos(-1).unwrap().decompose_resid(None).unwrap(), 7, None).unwrap_err();
     assert!(other.to_string().contains("different slices"), "{other}");
     let early = cache.decompose_resid(1).unwrap().apply_ln().unwrap();
     assert!(cache.logit_attrs(&early, 7, None).unwrap_err().to_string().contains("Start(1)"));
@@ -91,7 +91,7 @@ fn answers_that_do_not_fit_are_sentences() {
     assert!(bert.logit_attrs(&stack, 7, None).unwrap_err().to_string().contains("masked language model"));
     let tiny = HookedTransformer::from_pretrained("tiny").unwrap();
     let (_, cache) = tiny.run_with_cache("John gave a book to").unwrap();
-    let two = cache.logit_attrs(&cache.decompose_resid(None).unwrap(), " Mary John", None).unwrap_err().to_string();
+    let two = cache.logit_attrs(cache.decompose_resid(None).unwrap(), " Mary John", None).unwrap_err().to_string();
     assert!(two.contains("Mary") && two.contains("single one"), "{two}");
 }
 
@@ -126,7 +126,7 @@ fn top_neurons_are_those_of_the_whole_stack() {
     let top = direct_logit_attribution(&cache, 7, 11).unwrap().by_neuron(5).unwrap();
     let last = cache.at_pos(-1).unwrap();
     let all = last
-        .logit_attrs(&last.stack_neuron_results(None).unwrap().stack().unwrap(), 7, 11)
+        .logit_attrs(last.stack_neuron_results(None).unwrap().stack().unwrap(), 7, 11)
         .unwrap()
         .squeeze(1)
         .unwrap();

@@ -144,7 +144,7 @@ fn the_parts_of_the_stream_add_up() {
 fn logit_attributions_add_up_to_the_logit_difference() {
     let model = model("gpt2");
     let (logits, cache) = model.run_with_cache(prompt()).unwrap();
-    let attrs = cache.logit_attrs(&cache.decompose_resid(None).unwrap(), 7, Some(11)).unwrap();
+    let attrs = cache.logit_attrs(cache.decompose_resid(None).unwrap(), 7, Some(11)).unwrap();
     let total: Vec<f32> = attrs.sum(0).unwrap().squeeze(0).unwrap().to_vec1().unwrap();
     let b_u: Vec<f32> = model.b_u().unwrap().to_vec1().unwrap();
     for (pos, total) in total.into_iter().enumerate() {

@@ -146,7 +146,7 @@ fn a_gemma_3_may_look_to_both_sides() {
             let why = model.generate(tokens.to_vec(), &GenerateOptions::greedy()).err().unwrap().to_string();
             assert!(why.contains("both sides"), "{why}");
         }
-        let pattern = |layer: usize| cache.get(&format!("blocks.{layer}.attn.hook_pattern")).unwrap();
+        let pattern = |layer: usize| cache.get(format!("blocks.{layer}.attn.hook_pattern")).unwrap();
         (0..3).map(|layer| pattern(layer).squeeze(0).unwrap().to_vec3().unwrap()).collect()
     };
     for both in [false, true] {

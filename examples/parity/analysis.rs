@@ -79,6 +79,14 @@ impl Context {
     }
 }
 
+impl Context {
+    /// The factor on the logits that TransformerLens leaves outside of W_U, so that its attributions are not to the logits:
+    /// Granite's. (Cohere's is in its W_U, as all are in ours.)
+    pub fn outside_of_w_u(&self) -> f64 {
+        if self.model.cfg().model_type.starts_with("granite") { self.model.cfg().logits_multiplier } else { 1.0 }
+    }
+}
+
 /// The error of an entry. Eigenvalues have no order and singular vectors no sign, so these are matched first.
 fn error_of(entry: &str, ours: &Tensor, expected: &Tensor) -> Result<f32> {
     if ours.dims() != expected.dims() {

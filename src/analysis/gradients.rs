@@ -158,7 +158,10 @@ impl HookedTransformer {
 
 /// What went through the selected points of one run.
 #[derive(Clone, Default)]
-struct Passed(Arc<Mutex<Vec<(HookPoint, Option<(Tensor, Var)>)>>>);
+struct Passed(Arc<Mutex<Vec<At>>>);
+
+/// A point, with its activation and the variable that was added to it, if it is one of floats.
+type At = (HookPoint, Option<(Tensor, Var)>);
 
 /// An activation, and the variable that was added to it.
 struct Variable {

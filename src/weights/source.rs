@@ -217,7 +217,9 @@ impl WeightSource {
         let mut unread: Vec<&TensorMeta> = Vec::new();
         for meta in self.metas().filter(|meta| !read.contains(&meta.name)) {
             let is_ignored = ignored.iter().any(|prefix| meta.name.starts_with(prefix.as_str()));
-            if !is_ignored && !leftovers::is_buffer(meta) && !(leftovers::is_tied(meta) && self.is_copy(&read, meta)?) {
+            let is_known =
+                is_ignored || leftovers::is_buffer(meta) || leftovers::is_tied(meta) && self.is_copy(&read, meta)?;
+            if !is_known {
                 unread.push(meta);
             }
         }

@@ -8,8 +8,11 @@ use serde_json::Value as Json;
 
 use crate::writers::Tensors;
 
+/// What a GGUF file holds: metadata and tensors, by name.
+type Contents = (Vec<(String, Value)>, Vec<(String, Tensor)>);
+
 /// The metadata of a model of this config.json, without a tokenizer, and its tensors.
-pub fn convert(config: &Json, tensors: &Tensors) -> (Vec<(String, Value)>, Vec<(String, Tensor)>) {
+pub fn convert(config: &Json, tensors: &Tensors) -> Contents {
     // Mistral is a Llama to llama.cpp.
     let arch = match config["model_type"].as_str().unwrap() {
         "mistral" => "llama",

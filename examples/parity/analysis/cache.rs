@@ -9,9 +9,8 @@ pub fn ours(context: &Context, entry: &str) -> Result<Option<Tensor>> {
     let cache = &context.clean_cache;
     let last = || cache.at_pos(-1);
     let n_layers = context.model.cfg().n_layers;
-    if context.model.cfg().model_type == "gemma2"
-        && let Some(theirs) = before_the_norms(context, entry)?
-    {
+    let norms_follow = context.model.weights().blocks.iter().any(|block| block.ln1_post.is_some());
+    if norms_follow && let Some(theirs) = before_the_norms(context, entry)? {
         return Ok(Some(theirs));
     }
     let stack = match entry {
@@ -30,18 +29,19 @@ pub fn ours(context: &Context, entry: &str) -> Result<Option<Tensor>> {
             // positions are divided by the scale of the last.
             let scale = cache.get(ln_final_scale())?.squeeze(2)?;
             let rescaled = attrs.broadcast_mul(&scale)?.broadcast_div(&scale.narrow(1, scale.dim(1)? - 1, 1)?)?;
-            return Ok(Some(rescaled));
+            return Ok(Some((rescaled / context.outside_of_w_u())?));
         }
         "residual_directions" => {
             let (right, wrong) = context.answers;
-            return context.model.tokens_to_residual_directions([right, wrong]).map(Some);
+            let directions = context.model.tokens_to_residual_directions([right, wrong])?;
+            return Ok(Some((directions / context.outside_of_w_u())?));
         }
         _ => return Ok(None),
     };
     Ok(Some(stack.tensor().clone()))
 }
 
-/// TransformerLens takes heads and neurons as they are before the norms that follow Gemma 2's attention and MLP, so that
+/// TransformerLens takes heads and neurons as they are before the norms that follow attention and MLP (Gemma 2 and 3), so that
 /// its heads do not add up to `attn_out`, nor its full decomposition to the stream. Ours are behind these norms; here they
 /// are put together as TransformerLens does.
 fn before_the_norms(context: &Context, entry: &str) -> Result<Option<Tensor>> {

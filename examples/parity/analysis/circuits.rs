@@ -22,7 +22,8 @@ pub fn ours(context: &Context, entry: &str) -> Result<Option<Tensor>> {
             "w_in.layer1" => Circuit::WIn { layer: 1 },
             _ => return Ok(None),
         };
-        return Ok(Some(singular_vectors(model, circuit, 4)?.logits()?.unsqueeze(1)?));
+        let logits = singular_vectors(model, circuit, 4)?.logits()?.unsqueeze(1)?;
+        return Ok(Some((logits / context.outside_of_w_u())?));
     }
     let circuit = match entry.split_once('.') {
         Some(("OV", _)) => model.ov()?,
