@@ -125,11 +125,8 @@ fn top_neurons_are_those_of_the_whole_stack() {
     let (_, cache) = model.run_with_cache(PROMPT.to_vec()).unwrap();
     let top = direct_logit_attribution(&cache, 7, 11).unwrap().by_neuron(5).unwrap();
     let last = cache.at_pos(-1).unwrap();
-    let all = last
-        .logit_attrs(last.stack_neuron_results(None).unwrap().stack().unwrap(), 7, 11)
-        .unwrap()
-        .squeeze(1)
-        .unwrap();
+    let all =
+        last.logit_attrs(last.stack_neuron_results(None).unwrap().stack().unwrap(), 7, 11).unwrap().squeeze(1).unwrap();
     let mut all: Vec<f32> = numbers(&all);
     assert_eq!(all.len(), 3 * 128);
     all.sort_by(|a, b| b.abs().total_cmp(&a.abs()));

@@ -234,7 +234,8 @@ mod tests {
         assert_eq!(places(4usize), [4]);
         assert_eq!(places(1..3), [1, 2]);
         assert_eq!(places(-3..-1), [2, 3]);
-        assert_eq!(places(3..=-1), [3, 4]);
+        let last = -1;
+        assert_eq!(places(3..=last), [3, 4]);
         assert_eq!(places(-2..), [3, 4]);
         assert_eq!(places(..2usize), [0, 1]);
         assert_eq!(places(..=-4), [0, 1]);
