@@ -78,25 +78,40 @@ pub fn resolve_version_with(name: &str, version: &Version, settings: &HubSetting
     remote::find(name, version, settings)
 }
 
-/// Finds the tokenizer of a model on the hub: `tokenizer.json`, and `tokenizer_config.json` where there is one. The
-/// model's weights are not looked for, so nothing but these two is downloaded.
+/// Finds the tokenizer of a model by the names that [`resolve`] knows: `tokenizer.json` (or, in a folder without one, the
+/// GGUF file that holds it), and `tokenizer_config.json` where there is one. The weights are not looked for, so no model
+/// is downloaded. Of a repository that has no tokenizer, and whose config.json names another's, it is that one.
 ///
 /// # Errors
-/// A repository that has no `tokenizer.json`, or that can't be asked.
+/// A folder or repository without a tokenizer, a repository that can't be asked.
 pub fn resolve_tokenizer(name: &str) -> Result<(FileData, Option<FileData>)> {
     resolve_tokenizer_with(name, &HubSettings::from_env()?)
 }
 
-/// Finds the tokenizer of a model on the hub.
+/// Finds the tokenizer of a model by name.
 ///
 /// # Errors
 /// As [`resolve_tokenizer`].
 pub fn resolve_tokenizer_with(name: &str, settings: &HubSettings) -> Result<(FileData, Option<FileData>)> {
     let name = name.trim();
-    if !remote::is_repository_name(name) {
-        return Err(unknown(name, "it can't be a name on the hub".to_string()));
+    if let Some(path) = folder::path(name).filter(|path| path.is_dir())
+        && let (Some(tokenizer), config) = folder::tokenizer(&path)?
+    {
+        return Ok((tokenizer, config));
     }
-    remote::find_tokenizer(name, settings)
+    // Nothing of these is downloaded.
+    if let Some(found) = bundled::find(name).map(Ok).or_else(|| folder::find(name, &Version::default())).transpose()? {
+        let none = || Error::NoTokenizer { why: format!("there is no tokenizer.json in {}", found.origin) };
+        return Ok((found.tokenizer.clone().ok_or_else(none)?, found.tokenizer_config));
+    }
+    let (name, revision) = match name.rsplit_once('@') {
+        Some((name, revision)) => (name, Some(revision.to_string())),
+        None => (name, None),
+    };
+    if !remote::is_repository_name(name) {
+        return Err(unknown(name, "it is no bundled model, no folder, and can't be a name on the hub".to_string()));
+    }
+    remote::find_tokenizer(name, &Version { revision, ..Version::default() }, settings)
 }
 
 /// The error for a name that nothing answers to.

@@ -2,11 +2,12 @@
 
 pub use crate::analysis::metric::{self, kl_divergence, log_prob, logit_diff};
 pub use crate::analysis::{
-    Agreement, Attribution, Axis, Circuit, Corpus, EdgeScores, FactoredMatrix, Gradients, InterchangePairs, IoiDataset,
-    IoiOptions, LabelledTensor, LearnOptions, LearnedSubspace, Metric, OverText, Probe, ProbeOptions, Subspace, Sweep,
-    SweepResult, TokenPositions, agreement, patching,
+    Agreement, Attribution, Axis, Circuit, Corpus, DirectLogitAttribution, EdgeScores, FactoredMatrix, Gradients,
+    InterchangePairs, IoiDataset, IoiOptions, LabelledTensor, LearnOptions, LearnedSubspace, LensReading, Metric,
+    OverText, Probe, ProbeOptions, Subspace, Sweep, SweepResult, TokenPositions, TunedLens, agreement,
+    direct_logit_attribution, patching,
 };
-pub use crate::cache::{ActivationCache, AttentionPattern, Stack};
+pub use crate::cache::{ActivationCache, AttentionPattern, Decomposition, Slice, Stack, StreamPlace};
 pub use crate::display::{
     AttentionView, BarChart, Card, Facets, Heatmap, LineChart, Scatter, Show, Table, TokenBoxes, TopTokens, bars,
     imshow, line, scatter,

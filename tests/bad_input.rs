@@ -185,3 +185,23 @@ fn inputs_of_the_wrong_kind_say_what_is_needed() {
         assert!(found.contains("must be"), "{found}");
     }
 }
+
+#[test]
+fn a_tokenizer_that_is_damaged_is_an_error() {
+    let json = fs::read_to_string(fixture("llama").join("tokenizer.json")).unwrap();
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("damaged_tokenizer");
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("tokenizer.json");
+    let damaged_table = json.replacen(
+        "\"normalizer\": null",
+        "\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"AAAA\"}",
+        1,
+    );
+    assert_ne!(damaged_table, json);
+    let in_decoder = json.find("\"decoder\"").unwrap() + 20;
+    for text in [&json[..in_decoder], &json[..json.len() / 2], "{}", "[]", "", &damaged_table] {
+        fs::write(&path, text).unwrap();
+        let why = Tokenizer::from_files(path.clone(), None).err().unwrap().to_string();
+        assert!(why.contains("tokenizer.json") && why.contains("tokenizer"), "{why}");
+    }
+}

@@ -7,7 +7,7 @@ use candle_core::{D, DType, Tensor};
 use candle_nn::ops::{log_softmax, softmax};
 
 use crate::model::{HookedTransformer, Input, Logits, RunOptions, at_positions, next_token_loss};
-use crate::tokens::{TokenRef, Tokens};
+use crate::tokens::{TokenChoice, TokenRef, Tokens};
 use crate::{Error, Result};
 
 /// A measure of a run: a number for each prompt, from the logits.
@@ -49,42 +49,35 @@ enum Place {
     Everywhere,
 }
 
-/// The answer to each prompt: one token for all, or a list with one for each.
-#[derive(Clone, Debug)]
-pub enum Answers {
-    /// One token for every prompt.
-    One(TokenRef),
-    /// A token for each prompt, in order.
-    Each(Vec<TokenRef>),
-}
-
 /// The logit of the right answer minus that of the wrong one (Wang et al. 2022, arXiv 2211.00593).
 ///
 /// Each is one token, by its text (mind the leading space) or id, or a list with one for each prompt.
-pub fn logit_diff(right: impl Into<Answers>, wrong: impl Into<Answers>) -> Metric {
+pub fn logit_diff(right: impl Into<TokenChoice>, wrong: impl Into<TokenChoice>) -> Metric {
     let (right, wrong) = (right.into(), wrong.into());
     let name = match (&right, &wrong) {
-        (Answers::One(_), Answers::One(_)) => format!("logit difference of {right} and {wrong}"),
+        (TokenChoice::One(_), TokenChoice::One(_)) => {
+            format!("logit difference of {} and {}", named(&right), named(&wrong))
+        }
         _ => "logit difference".to_string(),
     };
     Metric::at_end(name, move |model, tokens, _| {
-        let (right, wrong) = (right.ids(model, tokens)?, wrong.ids(model, tokens)?);
+        let (right, wrong) = (ids_of(&right, model, tokens)?, ids_of(&wrong, model, tokens)?);
         Ok(Arc::new(move |logits: &Logits| Ok((pick(logits, &right)? - pick(logits, &wrong)?)?)))
     })
 }
 
 /// The logit of the answer.
-pub fn logit(answer: impl Into<Answers>) -> Metric {
+pub fn logit(answer: impl Into<TokenChoice>) -> Metric {
     of_answer("logit", answer.into(), |logits| Ok(logits.clone()))
 }
 
 /// The probability of the answer, 0 to 1.
-pub fn prob(answer: impl Into<Answers>) -> Metric {
+pub fn prob(answer: impl Into<TokenChoice>) -> Metric {
     of_answer("probability", answer.into(), |logits| Ok(softmax(logits, D::Minus1)?))
 }
 
 /// The log probability of the answer, in nats.
-pub fn log_prob(answer: impl Into<Answers>) -> Metric {
+pub fn log_prob(answer: impl Into<TokenChoice>) -> Metric {
     of_answer("log probability", answer.into(), |logits| Ok(log_softmax(logits, D::Minus1)?))
 }
 
@@ -252,10 +245,10 @@ impl BoundMetric {
 }
 
 /// A metric that is a function of one token's entry in the logits of a prompt.
-fn of_answer(what: &str, answer: Answers, of_logits: fn(&Tensor) -> Result<Tensor>) -> Metric {
-    let name = format!("{what} of {answer}");
+fn of_answer(what: &str, answer: TokenChoice, of_logits: fn(&Tensor) -> Result<Tensor>) -> Metric {
+    let name = format!("{what} of {}", named(&answer));
     Metric::at_end(name, move |model, tokens, _| {
-        let ids = answer.ids(model, tokens)?;
+        let ids = ids_of(&answer, model, tokens)?;
         Ok(Arc::new(move |logits: &Logits| pick(&of_logits(&logits.to_dtype(DType::F32)?)?, &ids)))
     })
 }
@@ -278,81 +271,46 @@ fn pick(logits: &Tensor, ids: &[u32]) -> Result<Tensor> {
 impl HookedTransformer {
     /// A metric of one run, the mean over the prompts.
     pub fn measure(&self, input: impl Into<Input>, metric: &Metric) -> Result<f32> {
+        let values = self.measure_each(input, metric)?;
+        Ok(values.iter().sum::<f32>() / values.len() as f32)
+    }
+
+    /// A metric of one run, a number for each prompt (or one, if the metric gives one for all).
+    pub fn measure_each(&self, input: impl Into<Input>, metric: &Metric) -> Result<Vec<f32>> {
         let run = self.run(input, &RunOptions::new())?;
         let (Some(tokens), Some(logits)) = (run.tokens, run.logits) else {
             return Err(Error::msg("a metric is of a whole run on tokens"));
         };
-        let values = metric.bind(self, &tokens)?.values(&logits)?;
-        Ok(values.iter().sum::<f32>() / values.len() as f32)
+        metric.bind(self, &tokens)?.values(&logits)
     }
 }
 
-impl Answers {
-    /// One id for each prompt.
-    pub(crate) fn ids(&self, model: &HookedTransformer, tokens: &Tokens) -> Result<Vec<u32>> {
-        let prompts = tokens.shape().0;
-        let answers = match self {
-            Self::One(answer) => vec![model.token_id(answer)?; prompts],
-            Self::Each(answers) => answers.iter().map(|answer| model.token_id(answer)).collect::<Result<_>>()?,
-        };
-        if answers.len() != prompts {
-            return Err(Error::msg(format!(
-                "there are {} answers for {prompts} prompts: give one for each, or one for all",
-                answers.len()
-            )));
+/// One id for each prompt.
+pub(crate) fn ids_of(answers: &TokenChoice, model: &HookedTransformer, tokens: &Tokens) -> Result<Vec<u32>> {
+    let prompts = tokens.shape().0;
+    let ids = match answers {
+        TokenChoice::One(answer) => vec![model.token_id(answer)?; prompts],
+        TokenChoice::PerRow(answers) => answers.iter().map(|answer| model.token_id(answer)).collect::<Result<_>>()?,
+        TokenChoice::PerPosition(_) => {
+            return Err(Error::msg(
+                "a metric is of one position of each prompt: give one answer for all, or one for each",
+            ));
         }
-        Ok(answers)
+    };
+    if ids.len() != prompts {
+        return Err(Error::msg(format!(
+            "there are {} answers for {prompts} prompts: give one for each, or one for all",
+            ids.len()
+        )));
     }
+    Ok(ids)
 }
 
-impl fmt::Display for Answers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::One(TokenRef::Text(text)) => write!(f, "'{text}'"),
-            Self::One(TokenRef::Id(id)) => write!(f, "#{id}"),
-            Self::Each(_) => f.write_str("the answer"),
-        }
-    }
-}
-
-macro_rules! answers {
-    ($($token:ty),*) => {$(
-        impl From<$token> for Answers {
-            fn from(token: $token) -> Self {
-                Self::One(token.into())
-            }
-        }
-
-        impl From<Vec<$token>> for Answers {
-            fn from(tokens: Vec<$token>) -> Self {
-                Self::Each(tokens.into_iter().map(Into::into).collect())
-            }
-        }
-
-        impl<const N: usize> From<[$token; N]> for Answers {
-            fn from(tokens: [$token; N]) -> Self {
-                Self::Each(tokens.into_iter().map(Into::into).collect())
-            }
-        }
-    )*};
-}
-
-answers!(&str, String, u32, TokenRef);
-
-impl From<&Vec<String>> for Answers {
-    fn from(tokens: &Vec<String>) -> Self {
-        Self::Each(tokens.iter().map(Into::into).collect())
-    }
-}
-
-impl From<&[u32]> for Answers {
-    fn from(tokens: &[u32]) -> Self {
-        Self::Each(tokens.iter().map(|&id| id.into()).collect())
-    }
-}
-
-impl From<&Vec<u32>> for Answers {
-    fn from(tokens: &Vec<u32>) -> Self {
-        Self::from(&tokens[..])
+/// The answer, for the name of a metric.
+fn named(answers: &TokenChoice) -> String {
+    match answers {
+        TokenChoice::One(TokenRef::Text(text)) => format!("'{text}'"),
+        TokenChoice::One(TokenRef::Id(id)) => format!("#{id}"),
+        _ => "the answer".to_string(),
     }
 }

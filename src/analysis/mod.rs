@@ -2,13 +2,16 @@
 
 pub mod ablation;
 pub mod attribution;
+mod direct_logit_attribution;
 pub mod factored_matrix;
 mod gradients;
 mod induction;
 mod induction_loss;
 pub mod ioi;
 mod labelled;
+pub mod lens;
 pub(crate) mod linalg;
+mod logit_attribution;
 pub mod metric;
 pub mod over_text;
 pub mod patching;
@@ -18,6 +21,7 @@ pub mod subspace;
 mod sweep;
 
 pub use attribution::{Agreement, Attribution, Circuit, Edge, EdgeScores, agreement};
+pub use direct_logit_attribution::{DirectLogitAttribution, direct_logit_attribution};
 pub use factored_matrix::{Eigenvalues, FactoredMatrix, Svd};
 pub use gradients::Gradients;
 pub use induction::repeated_random_tokens;
@@ -25,7 +29,9 @@ pub use induction_loss::{InductionLoss, InductionLossOptions, induction_loss};
 pub use ioi::{IoiDataset, IoiOptions, IoiScore};
 pub(crate) use labelled::unravel;
 pub use labelled::{Axis, LabelledTensor};
-pub use metric::{Answers, Metric};
+pub use lens::{LensReading, LensToken, TunedLens};
+pub use logit_attribution::InsteadOf;
+pub use metric::Metric;
 pub use over_text::{Corpus, OverText};
 pub use probe::{Probe, ProbeOptions};
 pub use subspace::{InterchangePairs, LearnOptions, LearnedSubspace, Subspace, TokenPositions};

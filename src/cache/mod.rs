@@ -1,18 +1,33 @@
 //! What a run left behind, and its arithmetic.
 
-mod attribution;
+mod decomposition;
+mod neurons;
+mod norm;
+mod pattern;
+mod save;
+mod slice;
+mod slicing;
 mod stack;
+mod stream;
 
-use std::ops::Deref;
+use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::hooks::{Activations, HookPoint, Hooks, Selector, all};
 use crate::model::{HookedTransformer, Input, Logits, RunOptions, RunOutput};
 use crate::tokens::Tokens;
 use crate::{Error, Result};
 
+pub use crate::model::StreamPlace;
+pub use decomposition::Decomposition;
+pub(crate) use norm::Reader;
+pub use pattern::AttentionPattern;
+pub use slice::Slice;
 pub use stack::Stack;
+
+/// What slicing had to leave out, and why.
+type LeftOut = Arc<Vec<(String, String)>>;
 
 /// The activations of a run, by point, by (name, layer) or by full name, in the order in which they were made.
 ///
@@ -34,6 +49,12 @@ pub struct ActivationCache {
     tokens: Option<Tokens>,
     encoder_tokens: Option<Tokens>,
     has_batch_dim: bool,
+    has_pos_dim: bool,
+    /// The tokens of all keys, where `tokens` are those of some positions.
+    key_tokens: Option<Tokens>,
+    /// Which positions these are; none if all are there.
+    places: Option<Vec<usize>>,
+    left_out: LeftOut,
 }
 
 impl ActivationCache {
@@ -42,9 +63,13 @@ impl ActivationCache {
         Self {
             activations: Activations::new(run.cache),
             model: model.clone(),
+            key_tokens: run.tokens.clone(),
             tokens: run.tokens,
             encoder_tokens: run.encoder_tokens,
             has_batch_dim: true,
+            has_pos_dim: true,
+            places: None,
+            left_out: Arc::default(),
         }
     }
 
@@ -58,7 +83,13 @@ impl ActivationCache {
                 // Layers count in the whole model, also where the cache holds only some; and a point that the model
                 // can't fire says why.
                 let points = self.model.hook_points();
-                match at.resolve(points)?[..] {
+                let found = at.resolve(points)?;
+                if let [one] = found[..]
+                    && let Some((name, why)) = self.why_left_out(points[one].point.name())
+                {
+                    return Err(Error::msg(format!("'{name}' is not in this cache: {why}")));
+                }
+                match found[..] {
                     [one] if self.activations.contains(points[one].point.name()) => {
                         self.activations.by_name(points[one].point.name())
                     }
@@ -71,18 +102,6 @@ impl ActivationCache {
                 }
             }
         }
-    }
-
-    /// The attention of one layer over the tokens; in a notebook it shows every head. For an encoder-decoder, the decoder's
-    /// own; those of the encoder and between the two are under `encoder_blocks.0.attn.hook_pattern` and
-    /// `decoder_blocks.0.cross_attn.hook_pattern`.
-    pub fn pattern(&self, layer: usize) -> Result<AttentionPattern> {
-        Ok(AttentionPattern {
-            tensor: self.get(self.model.pattern_point(layer))?,
-            layer,
-            tokens: self.tokens.clone(),
-            has_batch_dim: self.has_batch_dim,
-        })
     }
 
     /// Points and activations, in the order in which they were made.
@@ -98,6 +117,10 @@ impl ActivationCache {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.activations.is_empty()
+    }
+
+    fn why_left_out(&self, name: &str) -> Option<&(String, String)> {
+        self.left_out.iter().find(|(left_out, _)| left_out == name)
     }
 
     /// Whether it holds the activation of this full name.
@@ -135,24 +158,28 @@ impl ActivationCache {
         self.has_batch_dim
     }
 
+    /// Whether the activations have an axis for positions; not after a slice that took one position.
+    pub fn has_pos_dim(&self) -> bool {
+        self.has_pos_dim
+    }
+
     /// The same cache on another device.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
         Ok(Self { activations: self.activations.map(|tensor| Ok(tensor.to_device(device)?))?, ..self.clone() })
     }
 
-    /// The same cache without the batch dimension; an error unless the batch is one.
-    pub fn remove_batch_dim(&self) -> Result<Self> {
-        if !self.has_batch_dim {
-            return Ok(self.clone());
-        }
-        if let Some((point, tensor)) = self.iter().find(|(_, tensor)| tensor.dims().first() != Some(&1)) {
+    /// The same cache with its floats in another type; ids stay ids.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        if !dtype.is_float() {
             return Err(Error::msg(format!(
-                "the batch dimension can be dropped only when it is 1; '{point}' has shape {:?}",
-                tensor.dims()
+                "activations are floats, and {dtype:?} is no type of floats; use DType::F32 or BF16"
             )));
         }
-        let activations = self.activations.map(|tensor| Ok(tensor.squeeze(0)?))?;
-        Ok(Self { activations, has_batch_dim: false, ..self.clone() })
+        let change = |tensor: &Tensor| match tensor.dtype().is_float() {
+            true => Ok(tensor.to_dtype(dtype)?),
+            false => Ok(tensor.clone()),
+        };
+        Ok(Self { activations: self.activations.map(change)?, ..self.clone() })
     }
 }
 
@@ -168,59 +195,6 @@ impl<'a> IntoIterator for &'a ActivationCache {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
-    }
-}
-
-/// The attention pattern of one layer, `[batch, head, query, key]` (`[head, query, key]` from a cache without batch).
-///
-/// Use it as the tensor that it is; in a notebook it shows every head over the tokens.
-#[derive(Clone, Debug)]
-pub struct AttentionPattern {
-    tensor: Tensor,
-    layer: usize,
-    tokens: Option<Tokens>,
-    has_batch_dim: bool,
-}
-
-impl AttentionPattern {
-    /// The layer that it is of.
-    pub fn layer(&self) -> usize {
-        self.layer
-    }
-
-    /// The pattern of one row of the batch, `[head, query, key]`.
-    pub fn row(&self, row: usize) -> Result<Tensor> {
-        if !self.has_batch_dim {
-            return Ok(self.tensor.clone());
-        }
-        let rows = self.tensor.dim(0)?;
-        if row >= rows {
-            return Err(Error::msg(format!("there is no row {row}: the batch has {rows}")));
-        }
-        Ok(self.tensor.get(row)?)
-    }
-
-    /// The pattern of one head of the first row, `[query, key]`.
-    pub fn head(&self, head: usize) -> Result<Tensor> {
-        let row = self.row(0)?;
-        let heads = row.dim(0)?;
-        if head >= heads {
-            return Err(Error::msg(format!("there is no head {head}: the layer has {heads}")));
-        }
-        Ok(row.get(head)?)
-    }
-
-    /// The tokens that it is over; none if the model ran on a residual stream.
-    pub fn tokens(&self) -> Option<&Tokens> {
-        self.tokens.as_ref()
-    }
-}
-
-impl Deref for AttentionPattern {
-    type Target = Tensor;
-
-    fn deref(&self) -> &Tensor {
-        &self.tensor
     }
 }
 

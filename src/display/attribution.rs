@@ -1,77 +1,47 @@
-//! How the agreement of predicted with true changes, scores of edges, and circuits look.
+//! How attributions and decompositions look.
 
-use super::number::number;
-use super::{Bundle, Scatter, Show, Table};
+use super::{BarChart, Bundle, Show, Table};
 use crate::Result;
-use crate::analysis::{Agreement, Circuit, Edge, EdgeScores};
+use crate::analysis::DirectLogitAttribution;
+use crate::cache::Decomposition;
 
-/// How many edges a table shows unless told otherwise.
-const EDGES: usize = 20;
+/// Labels that a decomposition's text names.
+const NAMED: usize = 60;
 
-impl Show for Agreement {
+/// Components as bars, and heads as a heatmap.
+impl Show for DirectLogitAttribution {
     fn bundle(&self) -> Bundle {
-        let numbers = [("Pearson", self.pearson), ("Spearman", self.spearman), ("same sign", self.same_sign)];
-        let numbers: Vec<String> = numbers.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
-        let errors = format!("largest error {}, mean error {}", number(self.max_error), number(self.mean_error));
-        let k = self.truth().len().min(10);
-        let top = format!("{:.0} % of the {k} largest are found", 100.0 * self.top_overlap(k));
-        let note = format!("{}; {errors}; {top}", numbers.join(", "));
-        Bundle::stack(&[self.scatter().bundle(), Bundle::text(note)])
-    }
-
-    fn svg(&self) -> Option<String> {
-        self.scatter().ok().and_then(|view| view.svg())
-    }
-}
-
-impl Agreement {
-    /// The places as points, with the diagonal on which both changes are the same.
-    pub fn scatter(&self) -> Result<Scatter> {
-        Ok(Scatter::new(self.predicted().iter().copied(), self.truth().iter().copied())?
-            .labels(self.labels())
-            .diagonal()
-            .title(self.title())
-            .x_title("predicted")
-            .y_title("true"))
-    }
-}
-
-/// The strongest edges, and all of them as a heatmap.
-impl Show for EdgeScores {
-    fn bundle(&self) -> Bundle {
-        let heatmap = self.matrix().heatmap().map(|view| view.diverging()).bundle();
-        Bundle::stack(&[self.table(EDGES).bundle(), heatmap])
-    }
-
-    fn svg(&self) -> Option<String> {
-        self.matrix().heatmap().ok().and_then(|view| view.diverging().svg())
-    }
-}
-
-impl EdgeScores {
-    /// The `k` strongest edges as a table.
-    pub fn table(&self, k: usize) -> Table {
-        let all = self.all_edges().len();
-        edges(&self.top_k(k))
-            .title(format!("Edges by the predicted change of the {}", self.metric()))
-            .note(format!("the {} strongest of {all} edges", k.min(all)))
-    }
-}
-
-/// What each node of the circuit reads.
-impl Show for Circuit {
-    fn bundle(&self) -> Bundle {
-        let title =
-            format!("Circuit for the {}: {} nodes, {} edges", self.metric(), self.nodes().len(), self.edges().len());
-        let table = edges(self.edges()).title(title);
-        match self.dropped() {
-            0 => table.bundle(),
-            n => table.note(format!("{n} more edges lie on no path from the embedding to the logits")).bundle(),
+        let components: Result<_> = self.by_component();
+        match self.by_head() {
+            Ok(heads) => Bundle::stack(&[components.bundle(), heads.with_title("The same by head").bundle()]),
+            Err(_) => components.bundle(),
         }
     }
+
+    fn svg(&self) -> Option<String> {
+        self.by_component().svg()
+    }
 }
 
-fn edges(edges: &[Edge]) -> Table {
-    let row = |edge: &Edge| [edge.from.to_string(), edge.to.to_string(), number(edge.score.into())];
-    Table::new(["from", "to", "score"]).rows(edges.iter().map(row))
+impl DirectLogitAttribution {
+    /// The `k` heads that add or take away most, as bars.
+    ///
+    /// # Errors
+    /// A model without attention of the usual kind; a batch of several rows.
+    pub fn top_heads(&self, k: usize) -> Result<BarChart> {
+        let heads = self.by_head()?;
+        let heads = if heads.axes().len() > 2 { heads.mean_over("batch")? } else { heads };
+        let (labels, values): (Vec<_>, Vec<f32>) = heads.top_k(k).into_iter().unzip();
+        let labels = labels.into_iter().map(|place: Vec<String>| format!("L{}H{}", place[0], place[1]));
+        Ok(BarChart::new(labels, values)?.title(self.title()))
+    }
+}
+
+/// What the parts are: their number, and the first labels.
+impl Show for Decomposition {
+    fn bundle(&self) -> Bundle {
+        let labels = self.labels();
+        let title = format!("{} parts of the residual stream ({:?})", labels.len(), self.place());
+        Table::new(["component"]).rows(labels.into_iter().map(|label| [label])).title(title).max_rows(NAMED).bundle()
+    }
 }

@@ -48,6 +48,11 @@ impl Show for HookedTransformer {
             .row("BOS", bos)
             .row("type, device", format!("{:?}, {:?}", self.dtype(), self.device().location()))
             .row("hook points", points.to_string());
+        if let Some(checkpoint) = cfg.checkpoint {
+            let index = checkpoint.index.map(|index| format!(", number {index}")).unwrap_or_default();
+            let taken = format!("after {} {}{index}", count(checkpoint.value as usize), unit(checkpoint.unit));
+            card = card.row("checkpoint", taken);
+        }
         if let Err(error) = self.tokenizer() {
             card = card.note(error.to_string());
         }
@@ -185,7 +190,16 @@ impl AttentionPattern {
             Some(tokens) => tokens.str_tokens(0)?,
             None => (0..keys).map(|position| position.to_string()).collect(),
         };
-        Ok(AttentionView::new(&pattern, labels)?.title(format!("Attention of layer {}", self.layer())))
+        let queries = self
+            .queries()
+            .map(|places| places.iter().filter_map(|&place| labels.get(place).cloned()).collect::<Vec<String>>());
+        let mut view = AttentionView::new(&pattern, labels)?.title(format!("Attention of layer {}", self.layer()));
+        // Of a sliced cache the queries need not be the last tokens.
+        if let Some(queries) = queries.filter(|queries| queries.len() == view.queries.len()) {
+            view.queries = queries;
+            view.causal = false;
+        }
+        Ok(view)
     }
 }
 
@@ -311,13 +325,17 @@ impl Show for KnownModels {
     }
 }
 
+fn unit(unit: CheckpointUnit) -> &'static str {
+    match unit {
+        CheckpointUnit::Step => "steps",
+        CheckpointUnit::Token => "tokens",
+    }
+}
+
 /// How many there are, the first and the last.
 impl Show for CheckpointLabels {
     fn bundle(&self) -> Bundle {
-        let unit = match self.unit {
-            CheckpointUnit::Step => "steps",
-            CheckpointUnit::Token => "tokens",
-        };
+        let unit = unit(self.unit);
         let planned = if self.exact { "" } else { " (as planned; files are labelled up to two steps later)" };
         let label = |at: Option<&u64>| at.map_or("?".to_string(), |label| count(*label as usize));
         let (first, last) = (label(self.labels.first()), label(self.labels.last()));

@@ -54,7 +54,7 @@ fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
     let name = names.iter().find(|name| source.has(name)).unwrap_or(&names[0]);
     let w_e = source.tensor(name, &shape)?;
     let w_u = match cfg.tie_word_embeddings {
-        true => w_e.t()?,
+        true => source.tied_head("lm_head", &w_e)?,
         false => source.linear("lm_head", cfg.d_model, cfg.d_vocab)?.w,
     };
     let b_u = source.optional("final_logits_bias", &[1, cfg.d_vocab])?.map(|b| b.squeeze(0)).transpose()?;

@@ -49,14 +49,13 @@ fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
     for head in ["bert.pooler.", "cls.seq_relationship."] {
         source.ignore(head);
     }
-    if cfg.tie_word_embeddings {
-        source.ignore("cls.predictions.decoder.");
-    }
+    // The same once more, in files of an older code.
+    source.ignore("cls.predictions.decoder.bias");
     let stack = stack(cfg, source, "bert.", 0)?;
     let transform = source.linear("cls.predictions.transform.dense", cfg.d_model, cfg.d_model)?;
     let ln_final = norm(source, "cls.predictions.transform.LayerNorm", cfg.d_model)?;
     let w_u = match cfg.tie_word_embeddings {
-        true => stack.w_e.t()?,
+        true => source.tied_head("cls.predictions.decoder", &stack.w_e)?,
         false => source.linear("cls.predictions.decoder", cfg.d_model, cfg.d_vocab)?.w,
     };
     let b_u = match source.has("cls.predictions.bias") {

@@ -58,15 +58,25 @@ impl ConfigJson {
         value.as_str().map(str::to_string).ok_or_else(|| self.wrong(key, "a string", value))
     }
 
-    /// A size: a whole number of at least one.
+    /// A size: a whole number of at least one. Something is allocated for each layer before its weights are seen to be
+    /// there, so a number of layers has a bound.
     pub(crate) fn size(&self, key: &str) -> Result<usize> {
         let value = self.required(key)?;
-        let size = value.as_u64().filter(|size| (1..=1 << 32).contains(size));
-        size.map(|size| size as usize).ok_or_else(|| self.wrong(key, "a whole number of at least 1", value))
+        let most: u64 = if key.contains("layer") { 1 << 14 } else { 1 << 32 };
+        let size = value.as_u64().filter(|size| (1..=most).contains(size));
+        size.map(|size| size as usize)
+            .ok_or_else(|| self.wrong(key, &format!("a whole number from 1 to {most}"), value))
     }
 
     pub(crate) fn size_or(&self, key: &str, default: usize) -> Result<usize> {
         if self.value(key).is_some() { self.size(key) } else { Ok(default) }
+    }
+
+    /// A whole number that may be zero.
+    pub(crate) fn count_or(&self, key: &str, default: usize) -> Result<usize> {
+        let Some(value) = self.value(key) else { return Ok(default) };
+        let count = value.as_u64().filter(|count| *count <= 1 << 32);
+        count.map(|count| count as usize).ok_or_else(|| self.wrong(key, "a whole number", value))
     }
 
     /// A size under the first of these keys that is there: families renamed their keys.
@@ -144,7 +154,9 @@ impl ConfigJson {
             }
         };
         if window.is_none() && slides.contains(&true) {
-            return Err(self.error("a layer slides, and 'sliding_window' does not say how far"));
+            return Err(
+                self.error("a layer slides, and 'sliding_window' (or 'use_sliding_window') says there is no window")
+            );
         }
         Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
     }

@@ -1,6 +1,6 @@
 //! DeepSeek V2, V2-Lite and Coder-V2 (DeepSeek-AI 2024, arXiv 2405.04434), and what V3 shares with them.
 
-use super::{ConfigJson, Family, experts};
+use super::{ConfigJson, Family, experts, layout};
 use crate::Result;
 use crate::model::{
     Activation, ExpertGroups, Experts, GroupScore, LatentAttention, ModelConfig, Normalization, Routing, Sizes,
@@ -12,7 +12,7 @@ pub(super) static FAMILY: Family = Family { model_type: "deepseek_v2", config, w
 fn config(json: &ConfigJson) -> Result<ModelConfig> {
     // Pairs lie next to each other, and stay there.
     let cfg = latent_config(json, false)?;
-    let cfg = with_adjacent_pairs(cfg);
+    let cfg = layout::in_adjacent_pairs(cfg);
     // DeepSeek's own code divides by the sum then, Hugging Face's does not.
     json.refuse_if(json.flag_or("norm_topk_prob", false)?, "norm_topk_prob")?;
     let groups = match json.string_or("topk_method", "greedy")?.as_str() {
@@ -32,13 +32,6 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
         ..Routing::new(json.size("num_experts_per_tok")?)
     };
     with_experts(json, cfg, routing, [0, 64, 1407, 2])
-}
-
-fn with_adjacent_pairs(mut cfg: ModelConfig) -> ModelConfig {
-    for rotary in cfg.layers.iter_mut().filter_map(|layer| layer.rotary.as_mut()) {
-        rotary.adjacent_pairs = true;
-    }
-    cfg
 }
 
 /// A model with latent attention. `reorders_pairs` as in [`LatentAttention`].
@@ -97,11 +90,11 @@ pub(super) fn with_experts(
     [dense, n_experts, d_expert, shared]: [usize; 4],
 ) -> Result<ModelConfig> {
     let n_layers = cfg.n_layers;
-    let dense = experts::count(json, "first_k_dense_replace", dense)?;
+    let dense = json.count_or("first_k_dense_replace", dense)?;
     let every = json.size_or("moe_layer_freq", 1)?;
     let n_experts = json.size_or("n_routed_experts", n_experts)?;
     let d_expert = json.size_or("moe_intermediate_size", d_expert)?;
-    let shared = if json.is_null("n_shared_experts") { 0 } else { experts::count(json, "n_shared_experts", shared)? };
+    let shared = if json.is_null("n_shared_experts") { 0 } else { json.count_or("n_shared_experts", shared)? };
     let settings = Experts {
         d_shared: d_expert * shared,
         layers: (0..n_layers).map(|layer| layer >= dense && layer.is_multiple_of(every)).collect(),

@@ -34,15 +34,12 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
 }
 
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
-    if cfg.tie_word_embeddings {
-        source.ignore("vocab_projector.weight");
-    }
     let d_model = cfg.d_model;
     let name = |part: &str| format!("distilbert.embeddings.{part}");
     let w_e = source.tensor(&name("word_embeddings.weight"), &[cfg.d_vocab, d_model])?;
     let transform = source.linear("vocab_transform", d_model, d_model)?;
     let w_u = match cfg.tie_word_embeddings {
-        true => w_e.t()?,
+        true => source.tied_head("vocab_projector", &w_e)?,
         false => source.linear("vocab_projector", d_model, cfg.d_vocab)?.w,
     };
     let blocks = (0..cfg.n_layers).map(|layer| block(cfg, source, layer)).collect::<Result<_>>()?;

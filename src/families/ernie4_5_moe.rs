@@ -17,19 +17,19 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
         ..cfg.with_rotary(rotary)
     };
     let d_expert = json.size_or("moe_intermediate_size", 1536)?;
-    let n_experts = experts::size_of(json, &["moe_num_experts", "num_experts"], 64)?;
+    let n_experts = json.size_of_or(&["moe_num_experts", "num_experts"], 64)?;
     let least = json.number_or("moe_norm_min", 1e-12)?;
-    let chosen = experts::size_of(json, &["moe_k", "num_experts_per_tok"], 6)?;
+    let chosen = json.size_of_or(&["moe_k", "num_experts_per_tok"], 6)?;
     let routing = Routing { normalize: Some(least), ..Routing::new(chosen) };
-    let start = experts::count(json, "moe_layer_start_index", 1)?;
+    let start = json.count_or("moe_layer_start_index", 1)?;
     let end = match json.value("moe_layer_end_index").and_then(|end| end.as_i64()) {
         Some(-1) => n_layers,
-        _ => experts::count(json, "moe_layer_end_index", n_layers)?,
+        _ => json.count_or("moe_layer_end_index", n_layers)?,
     };
     let interval = json.size_or("moe_layer_interval", 1)?;
     let has_experts = |layer: usize| (layer + 1).is_multiple_of(interval) && (start..=end).contains(&layer);
     let settings = Experts {
-        d_shared: d_expert * experts::count(json, "moe_num_shared_experts", 2)?,
+        d_shared: d_expert * json.count_or("moe_num_shared_experts", 2)?,
         layers: (0..n_layers).map(has_experts).collect(),
         flat_shared: true,
         ..Experts::new(n_layers, n_experts, d_expert, routing)

@@ -9,7 +9,7 @@ pub(super) static FAMILY: Family = Family { model_type: "gemma", config, weights
 
 /// The settings that all Gemmas share.
 pub(super) fn config(json: &ConfigJson) -> Result<ModelConfig> {
-    json.refuse_if(json.flag_or("use_bidirectional_attention", false)?, "use_bidirectional_attention")?;
+    let bidirectional = json.flag_or("use_bidirectional_attention", false)?;
     let defaults =
         llama::Defaults { head_dim: Some(256), act_fn: Activation::GeluNew, tied: true, ..Default::default() };
     let cfg = llama::config_with(json, defaults)?;
@@ -18,7 +18,14 @@ pub(super) fn config(json: &ConfigJson) -> Result<ModelConfig> {
         Activation::Gelu => Activation::GeluNew,
         act_fn => act_fn,
     };
-    Ok(ModelConfig { act_fn, embedding_multiplier: (cfg.d_model as f64).sqrt(), ..cfg })
+    Ok(ModelConfig {
+        act_fn,
+        embedding_multiplier: (cfg.d_model as f64).sqrt(),
+        // An encoder then (EmbeddingGemma): its texts get what the tokenizer puts around them.
+        bidirectional,
+        tokenizer_template: bidirectional,
+        ..cfg
+    })
 }
 
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {

@@ -10,6 +10,8 @@ pub(super) static FAMILY: Family = Family { model_type: "gemma3_text", config, w
 fn config(json: &ConfigJson) -> Result<ModelConfig> {
     let cfg = gemma::config(json)?;
     let window = json.size_or("sliding_window", 4096)?;
+    // Half of it to either side, the token itself included.
+    let window = if cfg.bidirectional { window / 2 + 1 } else { window };
     let pattern = json.size_of_or(&["sliding_window_pattern", "_sliding_window_pattern"], 6)?;
     let windows = json.windows(cfg.n_layers, Some(window), |layer| !(layer + 1).is_multiple_of(pattern))?;
     // Older files have rope_theta and rope_scaling for the layers that see everything, rope_local_base_freq for the rest.

@@ -1,9 +1,8 @@
 //! GLM-4.5 to 4.7 with experts: a sigmoid router with a correction bias, shared experts, dense first layers.
 
-use super::{ConfigJson, Family, experts, llama};
+use super::{ConfigJson, Family, experts, layout, llama};
 use crate::Result;
-use crate::model::{ExpertGroups, GroupScore, RouterScores, Routing};
-use crate::model::{Experts, ModelConfig, Normalization, QkNorm};
+use crate::model::{ExpertGroups, Experts, GroupScore, ModelConfig, RouterScores, Routing};
 use crate::weights::{ExpertsWeights, PROJ, WeightSource, Weights};
 
 pub(super) static FAMILY: Family = Family { model_type: "glm4_moe", config, weights };
@@ -11,19 +10,18 @@ pub(super) static FAMILY: Family = Family { model_type: "glm4_moe", config, weig
 fn config(json: &ConfigJson) -> Result<ModelConfig> {
     let cfg = llama::config(json)?;
     let n_layers = cfg.n_layers;
-    let qk_norm = QkNorm { normalization: Normalization::Rms, joint: false, after_rotary: false };
     let rotary = json.rotary(cfg.d_head, 0.5, 10_000.0)?;
     let cfg = ModelConfig {
         eps: json.number_or("rms_norm_eps", 1e-5)?,
-        qk_norm: json.flag_or("use_qk_norm", false)?.then_some(qk_norm),
+        qk_norm: json.flag_or("use_qk_norm", false)?.then_some(layout::QK_RMS_NORM),
         default_prepend_bos: false,
         ..cfg.with_rotary(rotary)
     };
     let d_expert = json.size_or("moe_intermediate_size", 1408)?;
-    let dense = experts::count(json, "first_k_dense_replace", 1)?;
-    let n_experts = experts::size_of(json, &["n_routed_experts", "num_local_experts"], 128)?;
+    let dense = json.count_or("first_k_dense_replace", 1)?;
+    let n_experts = json.size_of_or(&["n_routed_experts", "num_local_experts"], 128)?;
     let settings = Experts {
-        d_shared: d_expert * experts::count(json, "n_shared_experts", 1)?,
+        d_shared: d_expert * json.count_or("n_shared_experts", 1)?,
         layers: (0..n_layers).map(|layer| layer >= dense).collect(),
         ..Experts::new(n_layers, n_experts, d_expert, sigmoid_routing(json)?)
     };

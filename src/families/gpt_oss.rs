@@ -10,16 +10,16 @@ pub(super) static FAMILY: Family = Family { model_type: "gpt_oss", config, weigh
 fn config(json: &ConfigJson) -> Result<ModelConfig> {
     let cfg = llama::config_with(json, llama::Defaults { head_dim: Some(64), ..Default::default() })?;
     let n_layers = cfg.n_layers;
-    let sliding = experts::sliding_layers(json, n_layers, |layer| layer.is_multiple_of(2))?;
     let window = json.size_or("sliding_window", 128)?;
+    let windows = json.windows(n_layers, Some(window), |layer| layer.is_multiple_of(2))?;
     let cfg = ModelConfig { eps: json.number_or("rms_norm_eps", 1e-5)?, ..cfg }
         .with_rotary(rotary(json, cfg.d_head)?)
-        .with_windows(sliding.into_iter().map(|sliding| sliding.then_some(window)));
+        .with_windows(windows);
     let routing = Routing {
         scores: RouterScores::SoftmaxOfChosen,
-        ..Routing::new(experts::size_of(json, &["num_experts_per_tok", "experts_per_token"], 4)?)
+        ..Routing::new(json.size_of_or(&["num_experts_per_tok", "experts_per_token"], 4)?)
     };
-    let n_experts = experts::size_of(json, &["num_local_experts", "num_experts"], 128)?;
+    let n_experts = json.size_of_or(&["num_local_experts", "num_experts"], 128)?;
     let settings = Experts {
         join: ExpertJoin::ClampedSwiglu {
             alpha: json.number_or("swiglu_alpha", 1.702)?,

@@ -11,7 +11,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
     let cfg = granite::config(json)?;
     let routing =
         Routing { scores: RouterScores::SoftmaxOfChosen, ..Routing::new(json.size_or("num_experts_per_tok", 2)?) };
-    let n_experts = experts::size_of(json, &["num_local_experts", "num_experts"], 8)?;
+    let n_experts = json.size_of_or(&["num_local_experts", "num_experts"], 8)?;
     let settings = Experts::new(cfg.n_layers, n_experts, cfg.d_mlp, routing);
     experts::with_experts(json, cfg, settings)
 }

@@ -1,6 +1,6 @@
 //! Arrangements of tensors that several families share.
 
-use super::{ConfigJson, llama, unembedding};
+use super::{ConfigJson, embedding, llama, unembedding};
 use crate::Result;
 use crate::model::{ModelConfig, Normalization, QkNorm, Sizes};
 use crate::weights::{
@@ -26,7 +26,7 @@ pub(super) fn decoder_with_norm(
     ln_final: NormWeights,
     block: impl Fn(&ModelConfig, &WeightSource, usize) -> Result<BlockWeights>,
 ) -> Result<Weights> {
-    let w_e = source.tensor(&format!("{embed}.weight"), &[cfg.d_vocab, cfg.d_embed])?;
+    let w_e = embedding(cfg, source, [embed, head])?;
     let w_u = unembedding(cfg, source, &w_e, head)?;
     let blocks = (0..cfg.n_layers).map(|layer| block(cfg, source, layer)).collect::<Result<_>>()?;
     let mut weights = Weights::new(w_e, blocks, Some(ln_final), w_u);

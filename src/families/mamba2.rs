@@ -18,8 +18,8 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
             "num_heads ({n_heads}) times head_dim ({d_head}) must be expand times hidden_size ({d_inner})"
         )));
     }
-    // Keys of the original code, for models that Hugging Face's code would compute otherwise.
-    json.refuse_if(json.flag_or("norm_before_gate", false)?, "norm_before_gate")?;
+    // `norm_before_gate` is not asked for: Mamba-Codestral's file has it set by mistake, and Hugging Face's code puts the
+    // norm behind the gate for every model, as that one was trained.
     json.refuse_if(!json.flag_or("rms_norm", true)?, "rms_norm: false")?;
     let n_groups = json.size_or("n_groups", 8)?;
     json.divide("num_heads / n_groups", n_heads, n_groups)?;

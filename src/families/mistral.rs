@@ -8,6 +8,6 @@ pub(super) static FAMILY: Family = Family { model_type: "mistral", config, weigh
 
 fn config(json: &ConfigJson) -> Result<ModelConfig> {
     let cfg = llama::config(json)?;
-    let window = json.value("sliding_window").map(|_| json.size("sliding_window")).transpose()?;
+    let window = json.optional_size("sliding_window")?;
     Ok(cfg.with_windows(std::iter::repeat(window)))
 }

@@ -10,9 +10,11 @@ pub(super) static FAMILY: Family = Family { model_type: "mixtral", config, weigh
 fn config(json: &ConfigJson) -> Result<ModelConfig> {
     let cfg = llama::config(json)?;
     let rotary = json.rotary(cfg.d_head, 1.0, 1e6)?;
-    let cfg =
-        experts::window(json, ModelConfig { eps: json.number_or("rms_norm_eps", 1e-5)?, ..cfg })?.with_rotary(rotary);
-    let n_experts = experts::size_of(json, &["num_local_experts", "num_experts"], 8)?;
+    let window = json.optional_size("sliding_window")?;
+    let cfg = ModelConfig { eps: json.number_or("rms_norm_eps", 1e-5)?, ..cfg }
+        .with_rotary(rotary)
+        .with_windows(std::iter::repeat(window));
+    let n_experts = json.size_of_or(&["num_local_experts", "num_experts"], 8)?;
     let routing = Routing { normalize: Some(0.0), ..Routing::new(json.size_or("num_experts_per_tok", 2)?) };
     let settings = Experts::new(cfg.n_layers, n_experts, cfg.d_mlp, routing);
     experts::with_experts(json, cfg, settings)

@@ -203,9 +203,19 @@ pub(crate) fn find(json: &ConfigJson) -> Result<&'static Family> {
     })
 }
 
+/// The embedding `[d_vocab, d_embed]`. Of two that are tied, a file may have only the head.
+fn embedding(cfg: &ModelConfig, source: &WeightSource, [embed, head]: [&str; 2]) -> Result<Tensor> {
+    let [embed, head] = [embed, head].map(|name| format!("{name}.weight"));
+    let only_head = cfg.tie_word_embeddings && !source.has(&embed) && source.has(&head);
+    source.tensor(if only_head { &head } else { &embed }, &[cfg.d_vocab, cfg.d_embed])
+}
+
 /// The unembedding `[d_embed, d_vocab]`: the transposed embedding where the two are tied, else a tensor of its own.
 fn unembedding(cfg: &ModelConfig, source: &WeightSource, w_e: &Tensor, name: &str) -> Result<Tensor> {
-    let w_u = if cfg.tie_word_embeddings { w_e.t()? } else { source.linear(name, cfg.d_embed, cfg.d_vocab)?.w };
+    let w_u = match cfg.tie_word_embeddings {
+        true => source.tied_head(name, w_e)?,
+        false => source.linear(name, cfg.d_embed, cfg.d_vocab)?.w,
+    };
     // A multiplier of the logits is made part of the map, so that its columns are what moves a logit.
     if cfg.logits_multiplier == 1.0 { Ok(w_u) } else { Ok((w_u * cfg.logits_multiplier)?) }
 }

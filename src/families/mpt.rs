@@ -2,7 +2,7 @@
 
 use super::{ConfigJson, Family, layout};
 use crate::Result;
-use crate::model::{Activation, AlibiStyle, ModelConfig, Normalization, Positions, QkNorm, Sizes};
+use crate::model::{Activation, AlibiStyle, ModelConfig, Positions, QkNorm, Sizes};
 use crate::weights::{BlockWeights, WeightSource, Weights};
 
 pub(super) static FAMILY: Family = Family { model_type: "mpt", config, weights };
@@ -28,7 +28,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
         d_mlp: 4 * d_model,
         d_vocab: json.size("vocab_size")?,
     };
-    let qk_norm = QkNorm { normalization: Normalization::LayerNorm, joint: true, after_rotary: false };
+    let qk_norm = QkNorm { joint: true, ..layout::QK_LAYER_NORM };
     let d_head = sizes.d_head as f64;
     let scale = attn.number_or("softmax_scale", 1.0 / d_head.sqrt())?;
     let clip = attn.number_or("clip_qkv", 0.0)?;

@@ -8,8 +8,21 @@ use crate::weights::{BlockWeights, NormWeights, WeightSource, Weights};
 pub(super) static FAMILY: Family = Family { model_type: "olmo", config, weights };
 
 fn config(json: &ConfigJson) -> Result<ModelConfig> {
-    let clip_qkv = json.optional_number("clip_qkv")?;
-    Ok(ModelConfig { normalization: Normalization::LayerNorm, eps: 1e-5, clip_qkv, ..llama::config(json)? })
+    Ok(ModelConfig {
+        normalization: Normalization::LayerNorm,
+        eps: 1e-5,
+        clip_qkv: clip_qkv(json)?,
+        ..llama::config(json)?
+    })
+}
+
+/// The range that queries, keys and values are cut to, if there is one.
+pub(super) fn clip_qkv(json: &ConfigJson) -> Result<Option<f64>> {
+    let limit = json.optional_number("clip_qkv")?;
+    match limit.filter(|limit| *limit <= 0.0) {
+        None => Ok(limit),
+        Some(limit) => Err(json.error(format!("'clip_qkv' is {limit}; it must be positive, or null for no clipping"))),
+    }
 }
 
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {

@@ -1,6 +1,6 @@
 //! OPT (Zhang et al. 2022). OPT-350m is the odd one: norms after the addition, and a narrower embedding.
 
-use super::{ConfigJson, Family, layout, unembedding};
+use super::{ConfigJson, Family, embedding, layout, unembedding};
 use crate::Result;
 use crate::model::{Activation, ModelConfig, Normalization, Sizes};
 use crate::weights::{BlockWeights, NormWeights, WeightSource, Weights};
@@ -36,7 +36,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
     // The whole model's names start with model., those of the model without its head with decoder.
     let source = source.with_optional_prefix("model.").with_optional_prefix("decoder.");
-    let w_e = source.tensor("embed_tokens.weight", &[cfg.d_vocab, cfg.d_embed])?;
+    let w_e = embedding(cfg, &source, ["embed_tokens", "lm_head"])?;
     let w_u = unembedding(cfg, &source, &w_e, "lm_head")?;
     let blocks = (0..cfg.n_layers).map(|layer| block(cfg, &source, layer)).collect::<Result<_>>()?;
     let ln_final = match cfg.final_normalization {

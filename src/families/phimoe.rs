@@ -23,9 +23,9 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
         normalization: Normalization::LayerNorm,
         eps: json.number_or("rms_norm_eps", 1e-5)?,
         default_prepend_bos: false,
-        ..experts::window(json, cfg)?.with_rotary(rotary)
+        ..cfg.with_rotary(rotary).with_windows(std::iter::repeat(json.optional_size("sliding_window")?))
     };
-    let n_experts = experts::size_of(json, &["num_local_experts", "num_experts"], 16)?;
+    let n_experts = json.size_of_or(&["num_local_experts", "num_experts"], 16)?;
     let jitter = json.number_or("router_jitter_noise", 0.01)?;
     let routing = Routing {
         scores: RouterScores::SparseMixer { jitter },
@@ -45,7 +45,7 @@ fn mscale(json: &ConfigJson) -> Result<Option<f64>> {
 }
 
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
-    let mut weights = experts::weights(cfg, source, |source, layer, settings| {
+    experts::weights(cfg, source, |source, layer, settings| {
         // Newer files call the module mlp, and its router router.
         let (module, router) = if source.has(&format!("{layer}.mlp.router.weight")) {
             (format!("{layer}.mlp"), "router")
@@ -53,7 +53,5 @@ fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
             (format!("{layer}.block_sparse_moe"), "gate")
         };
         ExpertsWeights::load(source, &module, router, W123, cfg.d_model, settings)
-    })?;
-    weights.b_u = source.optional("lm_head.bias", &[cfg.d_vocab])?;
-    Ok(weights)
+    })
 }

@@ -21,7 +21,7 @@ fn with_windows(json: &ConfigJson, cfg: ModelConfig) -> Result<ModelConfig> {
         return Ok(cfg);
     }
     // The first `max_window_layers` layers see everything.
-    let full = json.size_or("max_window_layers", 28)?;
+    let full = json.count_or("max_window_layers", 28)?;
     let windows = json.windows(cfg.n_layers, json.optional_size("sliding_window")?, |layer| layer >= full)?;
     Ok(cfg.with_windows(windows))
 }

@@ -11,20 +11,16 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
     let cfg = llama::config(json)?;
     let n_layers = cfg.n_layers;
     let uses_window = json.flag_or("use_sliding_window", false)?;
-    let until = experts::count(json, "max_window_layers", 28)?;
+    let until = json.count_or("max_window_layers", 28)?;
     // The even ones of the first layers, as Hugging Face's configuration has it.
-    let sliding =
-        experts::sliding_layers(json, n_layers, |layer| uses_window && layer < until && layer.is_multiple_of(2))?;
-    if !uses_window && sliding.contains(&true) {
-        return Err(json.error("'layer_types' has sliding windows, and 'use_sliding_window' says there are none"));
-    }
     let window = if uses_window { Some(json.size_or("sliding_window", 4096)?) } else { None };
-    let cfg = cfg.with_windows(sliding.into_iter().map(|sliding| window.filter(|_| sliding)));
+    let windows = json.windows(n_layers, window, |layer| uses_window && layer < until && layer.is_multiple_of(2))?;
+    let cfg = cfg.with_windows(windows);
     let routing = Routing {
         normalize: json.flag_or("norm_topk_prob", false)?.then_some(0.0),
         ..Routing::new(json.size_or("num_experts_per_tok", 4)?)
     };
-    let n_experts = experts::size_of(json, &["num_experts", "num_local_experts"], 60)?;
+    let n_experts = json.size_of_or(&["num_experts", "num_local_experts"], 60)?;
     let settings = Experts {
         d_shared: json.size_or("shared_expert_intermediate_size", 5632)?,
         layers: experts::sparse_layers(json, n_layers)?,

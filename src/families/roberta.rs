@@ -24,14 +24,13 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
 
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
     source.ignore("roberta.pooler.");
-    if cfg.tie_word_embeddings {
-        source.ignore("lm_head.decoder.");
-    }
+    // The same once more, in files of an older code.
+    source.ignore("lm_head.decoder.bias");
     let offset = cfg.unplaced_token.map_or(0, |pad| pad as usize + 1);
     let stack = bert::stack(cfg, source, "roberta.", offset)?;
     let dense = source.linear("lm_head.dense", cfg.d_model, cfg.d_model)?;
     let w_u = match cfg.tie_word_embeddings {
-        true => stack.w_e.t()?,
+        true => source.tied_head("lm_head.decoder", &stack.w_e)?,
         false => source.linear("lm_head.decoder", cfg.d_model, cfg.d_vocab)?.w,
     };
     let b_u = match source.has("lm_head.bias") {

@@ -10,7 +10,7 @@ pub(super) static FAMILY: Family = Family { model_type: "starcoder2", config, we
 fn config(json: &ConfigJson) -> Result<ModelConfig> {
     let sizes = layout::sizes(json)?;
     let rotary = json.rotary(sizes.d_head, 1.0, 10000.0)?;
-    let window = json.value("sliding_window").map(|_| json.size("sliding_window")).transpose()?;
+    let window = json.optional_size("sliding_window")?;
     let act_fn = json.activation_or("hidden_act", Activation::GeluNew)?;
     Ok(ModelConfig {
         n_key_value_heads: layout::key_value_heads(json, &sizes)?,

@@ -38,6 +38,10 @@ impl Format {
         let label = file.label();
         let named =
             |endings: &[&str]| endings.iter().any(|ending| label.trim_end_matches(" (bundled)").ends_with(ending));
+        // First, for the length that safetensors begin with may look like anything: 0x0280 like a pickle.
+        if begins_as_safetensors(bytes) {
+            return Ok(Self::Safetensors);
+        }
         if bytes.starts_with(b"GGUF") {
             return Ok(Self::Gguf);
         }
@@ -75,6 +79,12 @@ impl Format {
     pub(crate) fn of_file(file: &FileData) -> Result<Self> {
         Self::of(&FileBytes::open(file)?, file)
     }
+}
+
+/// Whether eight bytes give the length of a JSON object that follows them and fits into the file.
+fn begins_as_safetensors(bytes: &[u8]) -> bool {
+    let Some((length, rest)) = bytes.split_first_chunk() else { return false };
+    rest.first() == Some(&b'{') && usize::try_from(u64::from_le_bytes(*length)).is_ok_and(|length| length <= rest.len())
 }
 
 /// `truncated` as an error about a file.

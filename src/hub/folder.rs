@@ -4,9 +4,9 @@ use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use super::checkpoints::pick_checkpoint;
-use super::files::{CONFIG, Place, TOKENIZER, WEIGHTS, add_tokenizer, pick, pick_file};
+use super::files::{CONFIG, Place, TOKENIZER, WEIGHTS, add_tokenizer, pick, pick_file, pick_tokenizer};
 use super::weights::is_weights;
-use super::{ModelFiles, Version};
+use super::{FileData, ModelFiles, Version};
 use crate::{Error, Result};
 
 /// The model in the folder that `name` means, or `None` when it does not mean a folder. A path straight to a file with
@@ -32,6 +32,11 @@ pub(super) fn path(name: &str) -> Option<PathBuf> {
     let means_folder = is_path
         || if is_word { path.join(CONFIG).is_file() || (is_weights(name) && path.is_file()) } else { path.exists() };
     (means_folder && !name.is_empty()).then_some(path)
+}
+
+/// The tokenizer in a folder and its configuration, as far as they are there.
+pub(super) fn tokenizer(path: &Path) -> Result<(Option<FileData>, Option<FileData>)> {
+    pick_tokenizer(&Folder::read(path)?)
 }
 
 /// The model in a folder, which has to be there.

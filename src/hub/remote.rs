@@ -7,7 +7,7 @@ use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::checkpoints::{Located, locate, pick_checkpoint};
-use super::files::{Place, add_tokenizer, pick, pick_tokenizer};
+use super::files::{CONFIG, Place, add_tokenizer, pick, pick_tokenizer};
 use super::folder::{Folder, pick_version};
 use super::{Checkpoint, FileData, HubSettings, ModelFiles, Version, bundled_list, registry, unknown};
 use crate::{Error, Result};
@@ -38,8 +38,8 @@ pub(super) fn find(name: &str, version: &Version, settings: &HubSettings) -> Res
     files.checkpoint = files.checkpoint.or(wanted.checkpoint);
     // Where that tokenizer can't be had either, the model still loads, and says whose tokenizer it lacks when asked.
     if files.tokenizer.is_none()
-        && let Some(other) = tokenizer_name(&files)
-        && let Ok((tokenizer, config)) = find_tokenizer(&other, settings)
+        && let Some(other) = tokenizer_name(&files.config)
+        && let Ok((tokenizer, config)) = find_tokenizer(&other, &Version::default(), settings)
     {
         (files.tokenizer, files.tokenizer_config) = (Some(tokenizer), config);
     }
@@ -48,30 +48,51 @@ pub(super) fn find(name: &str, version: &Version, settings: &HubSettings) -> Res
 
 /// The repository whose tokenizer a model uses, where config.json names one, as that of a toy model does. A name
 /// without an owner is GPT-2's, which is part of the program.
-fn tokenizer_name(files: &ModelFiles) -> Option<String> {
-    let json: serde_json::Value = serde_json::from_slice(&files.config.read().ok()?).ok()?;
+fn tokenizer_name(config: &FileData) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(&config.read().ok()?).ok()?;
     json.get("tokenizer_name")?
         .as_str()
         .filter(|name| name.contains('/') && is_repository_name(name))
         .map(str::to_string)
 }
 
-/// The tokenizer of a repository, in the cache or on the hub.
-pub(super) fn find_tokenizer(name: &str, settings: &HubSettings) -> Result<(FileData, Option<FileData>)> {
-    let wanted = Wanted::of(name, &Version::default())?;
+/// The tokenizer of a repository, in the cache or on the hub. Where it has none, that of the one that config.json names.
+pub(super) fn find_tokenizer(
+    name: &str,
+    version: &Version,
+    settings: &HubSettings,
+) -> Result<(FileData, Option<FileData>)> {
+    let wanted = Wanted::of(name, version)?;
+    // A revision that is asked for is where the search ends, so that no names lead round for ever.
+    let follows = version.revision.is_none();
     if let Some(folder) = snapshot(wanted.repository, &wanted.revision, &settings.cache)
-        && let (Some(tokenizer), config) = pick_tokenizer(&Folder::read(&folder)?)?
+        && let Some(found) = tokenizer_by(&Folder::read(&folder)?, follows, settings)?
     {
-        return Ok((tokenizer, config));
+        return Ok(found);
     }
     if settings.offline {
         return Err(wanted.not_cached(settings));
     }
     let place = Repository::open(name, wanted.repository, &wanted.revision, settings)?;
-    match pick_tokenizer(&place)? {
-        (Some(tokenizer), config) => Ok((tokenizer, config)),
-        _ => Err(Error::NoTokenizer { why: format!("there is no tokenizer.json in {}", place.origin) }),
+    let none = || Error::NoTokenizer { why: format!("there is no tokenizer.json in {}", place.origin) };
+    tokenizer_by(&place, follows, settings)?.ok_or_else(none)
+}
+
+/// The tokenizer in a place, or, if it is to be followed, that of the repository which the place's config.json names.
+fn tokenizer_by(
+    place: &impl Place,
+    follows: bool,
+    settings: &HubSettings,
+) -> Result<Option<(FileData, Option<FileData>)>> {
+    if let (Some(tokenizer), config) = pick_tokenizer(place)? {
+        return Ok(Some((tokenizer, config)));
     }
+    if !follows || !place.has(CONFIG) {
+        return Ok(None);
+    }
+    let main = Version { revision: Some("main".to_string()), ..Version::default() };
+    let other = tokenizer_name(&FileData::Path(place.get(CONFIG)?));
+    other.map(|other| find_tokenizer(&other, &main, settings)).transpose()
 }
 
 /// The names of everything that a repository has.

@@ -496,6 +496,15 @@ fn a_tokenizer_comes_without_the_weights() {
     let error = resolve_tokenizer_with("me/other", &settings).unwrap_err().to_string();
     assert!(error.contains("HF_HUB_OFFLINE"), "{error}");
     assert!(resolve_tokenizer_with("a b", &settings).is_err());
+    // Of a model in a folder or in the program too, and of a folder that has nothing else.
+    let folder = TempDir::new();
+    folder.add("only", &[("tokenizer.json", "own tokens")]);
+    let (tokenizer, config) = resolve_tokenizer_with(&folder.0.join("only").to_string_lossy(), &settings).unwrap();
+    assert_eq!(tokenizer.read().unwrap().as_ref(), b"own tokens");
+    assert!(config.is_none());
+    assert!(resolve_tokenizer_with("tiny", &settings).is_ok());
+    let error = resolve_tokenizer_with("/no/such/folder", &settings).unwrap_err().to_string();
+    assert!(error.contains("/no/such/folder"), "{error}");
     let (endpoint, _) = own_hub(&WHOLE[..2]);
     let empty = TempDir::new();
     let settings = HubSettings { cache: empty.0.clone(), endpoint: Some(endpoint), token: None, offline: false };
@@ -515,4 +524,6 @@ fn a_toy_model_uses_the_tokenizer_that_its_config_names() {
     cache.add("models--me--tokenizer/refs", &[("main", "def")]);
     let files = resolve_with("gelu-1l", None, &settings).unwrap();
     assert_eq!(files.tokenizer.unwrap().read().unwrap().as_ref(), b"tokens");
+    let (tokenizer, _) = resolve_tokenizer_with("gelu-1l", &settings).unwrap();
+    assert_eq!(tokenizer.read().unwrap().as_ref(), b"tokens");
 }

@@ -19,6 +19,8 @@ use crate::{Error, Result};
 pub(super) struct Attention {
     weights: AttentionWeights,
     clip: Option<f64>,
+    /// Whether queries and keys are clipped behind their norm.
+    clip_after_norm: bool,
     norms: Option<QkNorms>,
     rotary: Option<Rotary>,
     /// Whether the model's positions are rotary; a layer of it may still leave queries and keys as they are.
@@ -59,6 +61,7 @@ impl Attention {
         };
         Ok(Self {
             clip: cfg.clip_qkv,
+            clip_after_norm: cfg.clip_after_qk_norm,
             norms: QkNorms::new(name, &weights, cfg)?,
             rotary: layer_cfg.rotary.clone(),
             places_by_rotation: cfg.positions == Positions::Rotary,
@@ -115,15 +118,21 @@ impl Attention {
         tap: &mut Tap,
     ) -> Result<Tensor> {
         let w = &self.weights;
-        let mut q = self.clipped(tap.pass(&self.hook_q, per_head(q_in, &w.w_q, w.b_q.as_ref())?)?)?;
-        let mut k = self.clipped(tap.pass(&self.hook_k, per_head(k_in, &w.w_k, w.b_k.as_ref())?)?)?;
+        let mut q = tap.pass(&self.hook_q, per_head(q_in, &w.w_q, w.b_q.as_ref())?)?;
+        let mut k = tap.pass(&self.hook_k, per_head(k_in, &w.w_k, w.b_k.as_ref())?)?;
         let v = self.clipped(tap.pass(&self.hook_v, per_head(v_in, &w.w_v, w.b_v.as_ref())?)?)?;
         let (before, after) = match &self.norms {
             Some(norms) if norms.after_rotary => (None, Some(norms)),
             norms => (norms.as_ref(), None),
         };
+        if !self.clip_after_norm {
+            (q, k) = (self.clipped(q)?, self.clipped(k)?);
+        }
         if let Some(norms) = before {
             (q, k) = norms.forward(&q, &k, tap)?;
+        }
+        if self.clip_after_norm {
+            (q, k) = (self.clipped(q)?, self.clipped(k)?);
         }
         if let Some(rotary) = &self.rotary {
             let rotation = around.rotation(rotary)?;

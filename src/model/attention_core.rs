@@ -96,7 +96,8 @@ impl AttentionCore {
 
     /// What each head writes: z `[batch, pos, head, d_head]` to `[batch, pos, head, d_model]`, without b_O.
     pub(super) fn head_results(&self, z: &Tensor) -> Result<Tensor> {
-        Ok(z.transpose(1, 2)?.contiguous()?.broadcast_matmul(&self.w_o)?.transpose(1, 2)?.contiguous()?)
+        let w_o = self.w_o.to_dtype(z.dtype())?;
+        Ok(z.transpose(1, 2)?.contiguous()?.broadcast_matmul(&w_o)?.transpose(1, 2)?.contiguous()?)
     }
 
     /// z `[batch, pos, head, d_head]` through W_O; head by head if `hook_result` was asked for.

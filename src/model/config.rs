@@ -5,6 +5,7 @@ use super::experts::Experts;
 use super::latent_attention::LatentAttention;
 use super::rotary::{RopeScaling, Rotary};
 use super::state_space::StateSpace;
+use crate::hub::Checkpoint;
 use crate::weights::Processing;
 
 /// The shape of a model, in TransformerLens' names. A family makes it from `config.json`.
@@ -58,6 +59,8 @@ pub struct ModelConfig {
     pub output_logits_soft_cap: Option<f64>,
     /// Queries, keys and values are cut to the range from -c to c.
     pub clip_qkv: Option<f64>,
+    /// Whether queries and keys are cut behind their norm instead of before it (OLMoE).
+    pub clip_after_qk_norm: bool,
     /// A norm on queries and keys.
     pub qk_norm: Option<QkNorm>,
     /// Token embeddings are multiplied by this.
@@ -103,6 +106,8 @@ pub struct ModelConfig {
     pub latent_attention: Option<LatentAttention>,
     /// The settings of the state-space mixers that stand in the attention's place.
     pub state_space: Option<StateSpace>,
+    /// The training checkpoint that was loaded; none for a model's last state.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// What one layer has for itself.
@@ -225,6 +230,7 @@ impl ModelConfig {
             attn_scores_soft_cap: None,
             output_logits_soft_cap: None,
             clip_qkv: None,
+            clip_after_qk_norm: false,
             qk_norm: None,
             embedding_multiplier: 1.0,
             residual_multiplier: 1.0,
@@ -247,6 +253,7 @@ impl ModelConfig {
             unplaced_token: None,
             latent_attention: None,
             state_space: None,
+            checkpoint: None,
         }
     }
 

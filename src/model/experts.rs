@@ -164,7 +164,10 @@ impl ExpertsLayer {
         }
         points.push(PointInfo::always(&self.hook_experts_post, "[batch * pos, d_model]"));
         if let Some(shared) = &self.shared {
-            points.extend(shared.hook_points());
+            let flat = |info: PointInfo| PointInfo { shape: "[batch * pos, d_mlp]", ..info };
+            let shared = shared.hook_points().into_iter();
+            points
+                .extend(shared.map(|info| if self.flat_shared && !info.shape.is_empty() { flat(info) } else { info }));
             if self.weights.w_shared_gate.is_some() {
                 points.push(PointInfo::always(&self.hook_shared_gate, "[batch * pos, 1]"));
             }

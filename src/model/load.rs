@@ -149,6 +149,7 @@ impl HookedTransformer {
         let family = families::find(&json)?;
         let mut cfg = (family.config)(&json)?;
         cfg.model_name = files.name.clone();
+        cfg.checkpoint = files.checkpoint;
         if let Some(prepend_bos) = options.default_prepend_bos {
             cfg.default_prepend_bos = prepend_bos;
         }

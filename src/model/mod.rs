@@ -33,6 +33,7 @@ mod selective_scan;
 mod sinusoid;
 mod staged;
 mod state_space;
+mod stream;
 mod surroundings;
 
 use std::fmt;
@@ -64,6 +65,8 @@ pub use routing::{ExpertGroups, GroupScore, RouterScores, Routing};
 pub(crate) use run::at_positions;
 pub use run::{Logits, RunOptions, RunOutput};
 pub use state_space::StateSpace;
+pub use stream::StreamPlace;
+pub(crate) use stream::{Branch, NormInfo};
 
 /// A transformer whose every activation can be read and changed.
 ///

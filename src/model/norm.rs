@@ -3,6 +3,7 @@
 use candle_core::{D, DType, Tensor};
 
 use super::config::Normalization;
+use super::stream::NormInfo;
 use crate::Result;
 use crate::hooks::{HookPoint, PointInfo, Tap};
 use crate::weights::NormWeights;
@@ -59,13 +60,24 @@ impl Norm {
         let scale = tap.pass(&self.hook_scale, scale)?;
         let normalized = tap.pass(&self.hook_normalized, x.broadcast_div(&scale)?.to_dtype(dtype)?)?;
         let scaled = match &self.weights.w {
-            Some(w) => normalized.broadcast_mul(w)?,
+            Some(w) => normalized.broadcast_mul(&w.to_dtype(dtype)?)?,
             None => normalized,
         };
         match &self.weights.b {
-            Some(b) => Ok(scaled.broadcast_add(b)?),
+            Some(b) => Ok(scaled.broadcast_add(&b.to_dtype(dtype)?)?),
             None => Ok(scaled),
         }
+    }
+
+    /// What is known of it from outside; none for a norm that does nothing.
+    pub(super) fn info(&self) -> Option<NormInfo> {
+        let NormWeights { w, b } = self.weights.clone();
+        (self.kind != Normalization::None).then(|| NormInfo {
+            hook_scale: self.hook_scale.clone(),
+            centers: self.centers(),
+            w,
+            b,
+        })
     }
 
     pub(super) fn weights(&self) -> &NormWeights {

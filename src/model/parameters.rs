@@ -112,13 +112,18 @@ impl HookedTransformer {
         (0..cfg.n_layers).flat_map(layer).collect()
     }
 
-    /// The direction in the residual stream that raises a token's logit, W_U's column, `[d_model]`.
+    /// The direction in the residual stream that raises a token's logit, `[d_model]`: W_U's column, led back through the
+    /// projection in front of it where there is one.
     pub fn residual_direction(&self, token: u32) -> Result<Tensor> {
         let d_vocab = self.cfg().d_vocab;
         if token as usize >= d_vocab {
             return Err(Error::TokenOutOfRange { id: token, position: 0, d_vocab });
         }
-        Ok(self.inner.w_u.narrow(1, token as usize, 1)?.squeeze(1)?.contiguous()?)
+        let column = self.inner.w_u.narrow(1, token as usize, 1)?.contiguous()?;
+        match &self.inner.project_out {
+            Some(project_out) => Ok(project_out.matmul(&column)?.squeeze(1)?),
+            None => Ok(column.squeeze(1)?),
+        }
     }
 
     /// What each head of a layer writes, `[batch, pos, head, d_model]`, from its z `[batch, pos, head, d_head]`.
@@ -127,11 +132,6 @@ impl HookedTransformer {
             Some(block) => block.head_results(z),
             None => Err(Error::msg(format!("there is no layer {layer}: the model has {}", self.cfg().n_layers))),
         }
-    }
-
-    /// Whether the last norm takes the mean off (a LayerNorm) or only divides (an RMSNorm).
-    pub(crate) fn final_norm_centers(&self) -> bool {
-        self.inner.ln_final.as_ref().is_some_and(Norm::centers)
     }
 
     fn stack(&self, weight: impl Fn(&Block) -> Result<Tensor>) -> Result<Tensor> {

@@ -380,14 +380,7 @@ impl HookedTransformer {
             ));
         }
         if stop.is_none() {
-            let read = match &self.inner.head {
-                Some(head) => head.forward(&resid)?,
-                None => resid,
-            };
-            let normalized = match &self.inner.ln_final {
-                Some(norm) => norm.forward(&read, &mut tap)?,
-                None => read,
-            };
+            let normalized = self.normalized_for_unembedding(resid, &mut tap)?;
             if options.logits || options.loss {
                 let read = match &options.logits_at {
                     Some(_) if options.loss => {
@@ -506,8 +499,20 @@ impl HookedTransformer {
         tap.pass(&self.inner.hook_pos_embed, place(w_pos, positions, mask, batch)?).map(Some)
     }
 
-    /// Logits `[batch, pos, d_vocab]` of the normalised stream.
-    fn unembed(&self, normalized: Tensor, tap: &mut Tap) -> Result<Tensor> {
+    /// What the unembedding reads of the stream that leaves the last block, `[.., d_model]`.
+    pub(super) fn normalized_for_unembedding(&self, resid: Tensor, tap: &mut Tap) -> Result<Tensor> {
+        let read = match &self.inner.head {
+            Some(head) => head.forward(&resid)?,
+            None => resid,
+        };
+        match &self.inner.ln_final {
+            Some(norm) => norm.forward(&read, tap),
+            None => Ok(read),
+        }
+    }
+
+    /// Logits `[.., d_vocab]` of the normalised stream.
+    pub(super) fn unembed(&self, normalized: Tensor, tap: &mut Tap) -> Result<Tensor> {
         let mut x = tap.pass(&self.inner.hook_unembed_in, normalized)?;
         if let Some(project_out) = &self.inner.project_out {
             x = linear(&x, project_out, None)?;

@@ -188,10 +188,34 @@ impl Tokens {
         }
     }
 
-    /// Some of its rows, in order; the range must lie in the batch.
+    /// Some of its rows, in order.
     pub(crate) fn some_rows(&self, rows: Range<usize>) -> Self {
-        let mask = self.mask.as_ref().map(|mask| mask[rows.clone()].to_vec());
-        Self { ids: self.ids[rows].to_vec(), mask, ..self.clone() }
+        self.select(&rows.collect::<Vec<_>>(), &(0..self.shape().1).collect::<Vec<_>>())
+    }
+
+    /// These rows and positions of the batch, by their places; without a mask if none of them is padding.
+    pub(crate) fn select(&self, rows: &[usize], positions: &[usize]) -> Self {
+        fn part<T: Copy>(table: &[Vec<T>], rows: &[usize], positions: &[usize]) -> Vec<Vec<T>> {
+            let of = |row: &Vec<T>| positions.iter().filter_map(|&pos| row.get(pos).copied()).collect();
+            rows.iter().filter_map(|&row| table.get(row)).map(of).collect()
+        }
+        let mask = self.mask.as_ref().map(|mask| part(mask, rows, positions));
+        Self {
+            ids: part(&self.ids, rows, positions),
+            mask: mask.filter(|mask| mask.iter().flatten().any(|real| !real)),
+            padding_side: self.padding_side,
+            tokenizer: self.tokenizer.clone(),
+        }
+    }
+
+    /// A batch with a mask of its own, `[batch, pos]` as the ids are.
+    pub(crate) fn masked(ids: Vec<Vec<u32>>, mask: Option<Vec<Vec<bool>>>, side: PaddingSide) -> Result<Self> {
+        if let Some(mask) = &mask
+            && (mask.len() != ids.len() || mask.iter().zip(&ids).any(|(mask, ids)| mask.len() != ids.len()))
+        {
+            return Err(Error::msg("the mask of a batch must have one entry for each token"));
+        }
+        Ok(Self { mask, padding_side: side, ..Self::from_ids(ids)? })
     }
 
     pub(super) fn with_padding_side(mut self, side: PaddingSide) -> Self {

@@ -21,6 +21,7 @@
 mod batch;
 mod chat;
 mod chat_template;
+mod choice;
 mod describe;
 mod gguf;
 mod gpt2;
@@ -32,6 +33,7 @@ mod tokenizer;
 
 pub use batch::Tokens;
 pub use chat::{Chat, ChatOptions, Message};
+pub use choice::TokenChoice;
 pub use describe::{describe, visible};
 pub use input::{Occurrence, PaddingSide, Text, TokenInput, TokenOptions, TokenRef};
 pub use special::SpecialTokens;

@@ -61,7 +61,7 @@ impl Tokenizer {
             let (hf, special) = gguf::tokenizer(&json)?;
             return Self::new(hf, &special);
         }
-        let hf = HfTokenizer::from_bytes(json.read()?).map_err(|error| json.unreadable("a tokenizer", error))?;
+        let hf = parse(&json.read()?).map_err(|why| json.unreadable("a tokenizer", why))?;
         let config = match tokenizer_config {
             None => TokenizerConfig::default(),
             Some(file) => TokenizerConfig::parse(&file.read()?)
@@ -260,4 +260,17 @@ impl fmt::Debug for Tokenizer {
             .field("padding_side", &self.padding_side)
             .finish()
     }
+}
+
+/// A tokenizer.json. The crate panics where it could say what is wrong: on a decoder that is no JSON, and on a normalizer
+/// whose table is damaged.
+fn parse(bytes: &[u8]) -> Result<HfTokenizer, String> {
+    #[derive(serde::Deserialize)]
+    struct Parts {
+        #[serde(rename = "decoder")]
+        _decoder: Option<serde_json::Value>,
+    }
+    serde_json::from_slice::<Parts>(bytes).map_err(|error| error.to_string())?;
+    let parsed = std::panic::catch_unwind(|| HfTokenizer::from_bytes(bytes));
+    parsed.map_err(|_| "one of its parts is damaged".to_string())?.map_err(|error| error.to_string())
 }

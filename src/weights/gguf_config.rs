@@ -8,6 +8,21 @@ use crate::{Error, Result};
 /// The architectures whose names and layouts are known.
 const KNOWN: &[&str] = &["gemma", "gemma2", "gpt2", "llama", "phi3", "qwen2", "qwen3"];
 
+/// Switches that llama.cpp has, for other architectures than these: a file that sets one computes something else.
+const SWITCHES: &[&str] = &[
+    "attention.clamp_kqv",
+    "attention.max_alibi_bias",
+    "attention.scale",
+    "attention.shared_kv_layers",
+    "attention.temperature_scale",
+    "embedding_scale",
+    "logit_scale",
+    "residual_scale",
+    "rope.freq_base_swa",
+    "rope.scaling.alpha",
+    "use_parallel_residual",
+];
+
 /// The architecture that a file says it is of.
 pub(crate) fn architecture(gguf: &Gguf) -> Result<&str> {
     let key = "general.architecture";
@@ -42,6 +57,13 @@ pub(crate) fn config_json(gguf: &Gguf) -> Result<Value> {
             why: "the tensor 'token_embd.weight' is missing, which tells the vocabulary's size".to_string(),
         });
     };
+    for key in SWITCHES {
+        if meta.is_set(key)? {
+            return Err(
+                meta.error(key, "is set, and candlescope does not read that from GGUF; use the model's safetensors")
+            );
+        }
+    }
     let mut config = Map::new();
     config.insert("model_type".into(), json!(arch));
     config.insert("vocab_size".into(), json!(vocab_size));
@@ -97,14 +119,15 @@ fn llama_like(meta: &Meta, config: &mut Map<String, Value>) -> Result<()> {
         ("hidden_activation", json!(gemma.then_some(act))),
         ("attention_bias", json!(has("blk.0.attn_q.bias"))),
         ("mlp_bias", json!(has("blk.0.ffn_up.bias"))),
-        // Zero is how the converter writes that there is none.
-        ("sliding_window", json!(meta.size("attention.sliding_window")?.filter(|window| *window > 0))),
-        ("attn_logit_softcapping", json!(meta.number("attn_logit_softcapping")?)),
-        ("final_logit_softcapping", json!(meta.number("final_logit_softcapping")?)),
     ] {
         config.insert(key.into(), value);
     }
+    windows(meta, config)?;
     if meta.arch == "gemma2" {
+        // The first files went without the caps, and llama.cpp takes these for every Gemma 2.
+        for (key, cap) in [("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0)] {
+            config.insert(key.into(), json!(meta.number(key)?.unwrap_or(cap)));
+        }
         // Not in the file. The one model (27B, 46 layers) whose scale is not the head's width is known by its depth.
         let scale = if layers == 46 { d_model.checked_div(heads).unwrap_or(d_head) } else { d_head };
         config.insert("query_pre_attn_scalar".into(), json!(scale));
@@ -120,6 +143,20 @@ fn llama_like(meta: &Meta, config: &mut Map<String, Value>) -> Result<()> {
         );
     }
     config.insert("rope_scaling".into(), rope_scaling(meta, d_head)?);
+    Ok(())
+}
+
+/// The sliding window, in the architectures that have one. Zero is how the converter writes that there is none.
+fn windows(meta: &Meta, config: &mut Map<String, Value>) -> Result<()> {
+    let key = "attention.sliding_window";
+    let Some(window) = meta.size(key)?.filter(|window| *window > 0) else { return Ok(()) };
+    match meta.arch {
+        "gemma2" | "phi3" => {}
+        // Mistral, which has no name of its own in llama.cpp.
+        "llama" => drop(config.insert("model_type".into(), json!("mistral"))),
+        _ => return Err(meta.error(key, "is set, and this architecture has no sliding windows in GGUF")),
+    }
+    config.insert("sliding_window".into(), json!(window));
     Ok(())
 }
 
@@ -141,7 +178,11 @@ fn rope_scaling(meta: &Meta, d_head: usize) -> Result<Value> {
         });
     }
     if let (Some(long), Some(short)) = (vector("rope_factors_long.weight")?, vector("rope_factors_short.weight")?) {
-        return Ok(json!({"type": "longrope", "long_factor": long, "short_factor": short}));
+        // What rotated queries and keys are multiplied by; absent, it follows from the two lengths.
+        let stretch = meta.number("rope.scaling.attn_factor")?;
+        return Ok(
+            json!({"type": "longrope", "long_factor": long, "short_factor": short, "attention_factor": stretch}),
+        );
     }
     let kind = meta.gguf.text(&meta.key("rope.scaling.type"))?.unwrap_or("none");
     let factor = meta.number("rope.scaling.factor")?;
@@ -149,8 +190,18 @@ fn rope_scaling(meta: &Meta, d_head: usize) -> Result<Value> {
         "none" => Ok(Value::Null),
         "linear" => Ok(json!({"type": "linear", "factor": factor})),
         "yarn" => {
-            let original = meta.size("rope.scaling.original_context_length")?;
-            Ok(json!({"type": "yarn", "factor": factor, "original_max_position_embeddings": original}))
+            for (key, usual) in [("attn_factor", 1.0), ("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0)] {
+                let key = format!("rope.scaling.{key}");
+                if meta.number(&key)?.is_some_and(|number| number != usual) {
+                    return Err(meta.error(&key, &format!("is not {usual}, which is not supported")));
+                }
+            }
+            Ok(json!({
+                "type": "yarn", "factor": factor,
+                "original_max_position_embeddings": meta.size("rope.scaling.original_context_length")?,
+                "beta_fast": meta.number("rope.scaling.yarn_beta_fast")?,
+                "beta_slow": meta.number("rope.scaling.yarn_beta_slow")?,
+            }))
         }
         other => Err(meta.error("rope.scaling.type", &format!("is '{other}'; known: none, linear, yarn"))),
     }
@@ -205,6 +256,15 @@ impl Meta<'_> {
 
     fn number(&self, key: &str) -> Result<Option<f64>> {
         self.gguf.number(&self.key(key))
+    }
+
+    /// Whether a switch is there and not off: a number other than 0, or true.
+    fn is_set(&self, key: &str) -> Result<bool> {
+        let key = self.key(key);
+        match self.gguf.flag(&key) {
+            Ok(flag) => Ok(flag.unwrap_or(false)),
+            Err(_) => Ok(self.gguf.number(&key)?.is_some_and(|number| number != 0.0)),
+        }
     }
 
     fn error(&self, key: &str, why: &str) -> Error {

@@ -33,11 +33,19 @@ const QUANTISED: &[(&str, &str)] = &[
     ("_scales", "to MXFP4"),
 ];
 
-/// Whether a tensor may be left unread: `is_read` says whether one of the same shape was read.
-pub(super) fn is_harmless(meta: &TensorMeta, is_read: impl Fn(&[usize]) -> bool) -> bool {
-    let ends = |endings: &[&str]| endings.iter().any(|ending| meta.name.ends_with(ending));
+/// Whether a tensor carries no weights, and may be left unread.
+pub(super) fn is_buffer(meta: &TensorMeta) -> bool {
     let is_mask = || meta.shape.len() != 1 || !meta.is_float;
-    ends(BUFFERS) || (ends(MASKS) && is_mask()) || (ends(TIED) && is_read(&meta.shape))
+    ends(meta, BUFFERS) || (ends(meta, MASKS) && is_mask())
+}
+
+/// Whether a tensor may be left unread if it is a copy of one that was read.
+pub(super) fn is_tied(meta: &TensorMeta) -> bool {
+    ends(meta, TIED) && meta.shape.len() == 2 && meta.is_float
+}
+
+fn ends(meta: &TensorMeta, endings: &[&str]) -> bool {
+    endings.iter().any(|ending| meta.name.ends_with(ending))
 }
 
 /// A sentence if the tensors are quantised in a way that is not read.
@@ -63,20 +71,12 @@ mod tests {
 
     #[test]
     fn masks_are_harmless_and_biases_are_not() {
-        let never = |_: &[usize]| false;
-        assert!(is_harmless(&meta("h.0.attn.bias", &[1, 1, 64, 64], true), never));
-        assert!(is_harmless(&meta("gpt_neox.layers.0.attention.masked_bias", &[], true), never));
-        assert!(is_harmless(&meta("gpt_neox.layers.0.attention.bias", &[1, 1, 8, 8], false), never));
-        assert!(is_harmless(&meta("model.layers.0.self_attn.rotary_emb.inv_freq", &[16], true), never));
-        assert!(!is_harmless(&meta("layers.0.attention.bias", &[64], true), never));
-        assert!(!is_harmless(&meta("layers.0.mlp.up_proj.bias", &[64], true), never));
-    }
-
-    #[test]
-    fn a_tied_copy_is_harmless_only_beside_its_original() {
-        let head = meta("lm_head.weight", &[320, 32], true);
-        assert!(is_harmless(&head, |shape| shape == [320, 32]));
-        assert!(!is_harmless(&head, |_| false));
+        assert!(is_buffer(&meta("h.0.attn.bias", &[1, 1, 64, 64], true)));
+        assert!(is_buffer(&meta("gpt_neox.layers.0.attention.masked_bias", &[], true)));
+        assert!(is_buffer(&meta("gpt_neox.layers.0.attention.bias", &[1, 1, 8, 8], false)));
+        assert!(is_buffer(&meta("model.layers.0.self_attn.rotary_emb.inv_freq", &[16], true)));
+        assert!(!is_buffer(&meta("layers.0.attention.bias", &[64], true)));
+        assert!(!is_buffer(&meta("layers.0.mlp.up_proj.bias", &[64], true)));
     }
 
     #[test]

@@ -190,6 +190,17 @@ impl WeightSource {
         Ok(super::NormWeights { w: Some(w), b: self.optional(&format!("{name}.bias"), &[width])? })
     }
 
+    /// The unembedding `[d_embed, d_vocab]` that config.json ties to the embedding, `[d_vocab, d_embed]`: the same,
+    /// transposed. But where the file has a head `name.weight` of other numbers, that one counts, as for Hugging Face.
+    pub(crate) fn tied_head(&self, name: &str, w_e: &Tensor) -> Result<Tensor> {
+        let name = format!("{name}.weight");
+        if !self.has(&name) {
+            return Ok(w_e.t()?);
+        }
+        let head = self.tensor(&name, w_e.dims())?;
+        Ok(if are_same(&head, w_e)? { w_e.t()? } else { head.t()? })
+    }
+
     /// Declares that the tensors whose names begin with `prefix` are left on purpose.
     pub(crate) fn ignore(&self, prefix: &str) {
         let full = self.full_name(prefix);
@@ -203,12 +214,13 @@ impl WeightSource {
     /// that carry no weights, copies of a tied embedding, and what was [`ignore`](Self::ignore)d do not count.
     pub(crate) fn finish(&self) -> Result<()> {
         let (read, ignored) = (lock(&self.shared.read), lock(&self.shared.ignored));
-        let unread: Vec<&TensorMeta> = self
-            .metas()
-            .filter(|meta| !read.contains(&meta.name))
-            .filter(|meta| !ignored.iter().any(|prefix| meta.name.starts_with(prefix.as_str())))
-            .filter(|meta| !leftovers::is_harmless(meta, |shape| self.has_read_shape(&read, shape)))
-            .collect();
+        let mut unread: Vec<&TensorMeta> = Vec::new();
+        for meta in self.metas().filter(|meta| !read.contains(&meta.name)) {
+            let is_ignored = ignored.iter().any(|prefix| meta.name.starts_with(prefix.as_str()));
+            if !is_ignored && !leftovers::is_buffer(meta) && !(leftovers::is_tied(meta) && self.is_copy(&read, meta)?) {
+                unread.push(meta);
+            }
+        }
         if unread.is_empty() {
             return Ok(());
         }
@@ -232,8 +244,23 @@ impl WeightSource {
         self.shared.tensors.values().map(|(_, meta)| meta)
     }
 
-    fn has_read_shape(&self, read: &BTreeSet<String>, shape: &[usize]) -> bool {
-        read.iter().filter_map(|name| self.shared.tensors.get(name)).any(|(_, meta)| meta.shape == shape)
+    /// Whether a tensor has the numbers of one that was read.
+    fn is_copy(&self, read: &BTreeSet<String>, meta: &TensorMeta) -> Result<bool> {
+        let load = |name: &str| match self.shared.tensors.get(name) {
+            Some((file, found)) if found.shape == meta.shape => {
+                self.shared.files[*file].load(name, &Device::Cpu).map(Some)
+            }
+            _ => Ok(None),
+        };
+        let Some(copy) = load(&meta.name)? else { return Ok(false) };
+        for name in read {
+            if let Some(original) = load(name)?
+                && are_same(&copy, &original)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn full_name(&self, name: &str) -> String {
@@ -246,6 +273,20 @@ impl WeightSource {
             format!("{}{name}", self.prefix)
         }
     }
+}
+
+/// Whether two matrices of one shape have the same numbers.
+fn are_same(a: &Tensor, b: &Tensor) -> Result<bool> {
+    // A few rows at a time: embeddings are large.
+    const ROWS: usize = 4096;
+    let rows = a.dim(0)?;
+    for start in (0..rows).step_by(ROWS) {
+        let part = |matrix: &Tensor| matrix.narrow(0, start, ROWS.min(rows - start))?.to_dtype(DType::F32);
+        if part(a)?.ne(&part(b)?)?.to_dtype(DType::F32)?.max_all()?.to_scalar::<f32>()? != 0.0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A thread that panicked leaves these sets as valid as they were.
@@ -295,6 +336,30 @@ mod tests {
         assert!(found.contains("1 tensors") && !found.contains("mtp"), "{found}");
         source.optional("layers.0.mlp.up_proj.bias", &[4]).unwrap();
         source.finish().unwrap();
+    }
+
+    #[test]
+    fn a_copy_of_the_embedding_is_one_only_with_its_numbers() {
+        let path = std::env::temp_dir().join(format!("candlescope-source-copies-{}.safetensors", std::process::id()));
+        let numbers = |last: f32| {
+            let values: Vec<f32> = (0..20_000).map(|i| if i == 19_999 { last } else { i as f32 }).collect();
+            Tensor::from_vec(values, (10_000, 2), &Device::Cpu).unwrap()
+        };
+        let tensors = [("shared", 0.0), ("encoder.embed_tokens", 0.0), ("decoder.embed_tokens", 1.0), ("lm_head", 2.0)]
+            .map(|(name, last)| (format!("{name}.weight"), numbers(last)));
+        candle_core::safetensors::save(&HashMap::from(tensors), &path).unwrap();
+        let open =
+            || WeightSource::open(&[FileData::from(path.clone())], "the test", DType::F32, &Device::Cpu).unwrap();
+        let source = open();
+        let w_e = source.tensor("shared.weight", &[10_000, 2]).unwrap();
+        let found = source.finish().unwrap_err().to_string();
+        assert!(found.contains("2 tensors") && found.contains("decoder.embed") && found.contains("lm_head"), "{found}");
+        // A head of its own counts, one that is a copy does not.
+        let last = |w_u: Tensor| w_u.narrow(1, 9_999, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(last(source.tied_head("lm_head", &w_e).unwrap()), [19_998.0, 2.0]);
+        assert_eq!(last(source.tied_head("encoder.embed_tokens", &w_e).unwrap()), [19_998.0, 0.0]);
+        assert_eq!(last(source.tied_head("not_there", &w_e).unwrap()), [19_998.0, 0.0]);
+        let _ = std::fs::remove_file(&path);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! Transformer arithmetic written out on plain numbers, to check the library against something that shares none of it.
+#![allow(dead_code)]
 
 use candlescope::prelude::*;
 
@@ -37,6 +38,20 @@ pub fn layer_norm(x: &Rows, w: Option<&Rows>, b: Option<&Rows>) -> Rows {
         row.iter().enumerate().map(affine).collect()
     };
     x.iter().map(norm).collect()
+}
+
+/// x / sqrt(mean square + 1e-5), times w.
+pub fn rms_norm(x: &Rows, w: &Rows) -> Rows {
+    let norm = |row: &Vec<f64>| -> Vec<f64> {
+        let scale = (row.iter().map(|x| x * x).sum::<f64>() / row.len() as f64 + 1e-5).sqrt();
+        row.iter().zip(&w[0]).map(|(x, w)| x / scale * w).collect()
+    };
+    x.iter().map(norm).collect()
+}
+
+/// x cut to the range from -limit to limit.
+pub fn clip(x: &Rows, limit: f64) -> Rows {
+    map(x, |x| x.clamp(-limit, limit))
 }
 
 pub fn add(x: &Rows, y: &Rows) -> Rows {

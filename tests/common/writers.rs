@@ -141,41 +141,8 @@ pub fn zip(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
     file
 }
 
-/// llama.cpp's name of one of Hugging Face's tensors.
-pub fn llama_cpp_name(name: &str) -> String {
-    let name = name.strip_prefix("model.").unwrap_or(name);
-    let (outer, inner) = match name.strip_prefix("layers.") {
-        Some(rest) => {
-            let (layer, part) = rest.split_once('.').unwrap();
-            (format!("blk.{layer}."), part)
-        }
-        None => (String::new(), name),
-    };
-    let inner = inner
-        .replace("self_attn.o_proj", "attn_output")
-        .replace("self_attn.q_proj", "attn_q")
-        .replace("self_attn.k_proj", "attn_k")
-        .replace("self_attn.v_proj", "attn_v")
-        .replace("post_attention_layernorm", "ffn_norm")
-        .replace("input_layernorm", "attn_norm")
-        .replace("mlp.gate_proj", "ffn_gate")
-        .replace("mlp.up_proj", "ffn_up")
-        .replace("mlp.down_proj", "ffn_down")
-        .replace("embed_tokens", "token_embd")
-        .replace("lm_head", "output");
-    let inner = if inner == "norm.weight" { "output_norm.weight".to_string() } else { inner };
-    outer + &inner
-}
-
-/// What llama.cpp's converter does to the rows of Llama's queries and keys.
-pub fn interleave(tensor: &Tensor, heads: usize) -> Tensor {
-    let (rows, columns) = tensor.dims2().unwrap();
-    let split = tensor.reshape((heads, 2, rows / heads / 2, columns)).unwrap();
-    split.transpose(1, 2).unwrap().contiguous().unwrap().reshape((rows, columns)).unwrap()
-}
-
 /// Writes a GGUF file. Norms stay float32, as llama.cpp leaves them.
-pub fn write_gguf(path: &Path, metadata: &[(&str, Value)], tensors: &[(String, Tensor)], dtype: GgmlDType) {
+pub fn write_gguf(path: &Path, metadata: &[(impl AsRef<str>, Value)], tensors: &[(String, Tensor)], dtype: GgmlDType) {
     let quantised: Vec<(String, QTensor)> = tensors
         .iter()
         .map(|(name, tensor)| {
@@ -184,7 +151,7 @@ pub fn write_gguf(path: &Path, metadata: &[(&str, Value)], tensors: &[(String, T
         })
         .collect();
     let tensors: Vec<(&str, &QTensor)> = quantised.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
+    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (key.as_ref(), value)).collect();
     let mut file = std::fs::File::create(path).unwrap();
     gguf_file::write(&mut file, &metadata, &tensors).unwrap();
 }

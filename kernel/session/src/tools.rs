@@ -46,14 +46,11 @@ fn models(filter: &str) -> Result<String> {
     )))
 }
 
-/// GPT-2's is part of the library; any other comes with its model.
+/// GPT-2's is part of the library; any other comes from where its model is, without the model.
 fn tokenizer(model: &str) -> Result<Tokenizer> {
-    if ["gpt2", "openai-community/gpt2"].contains(&model) {
+    if ["gpt2", "gpt2-small", "openai-community/gpt2"].contains(&model) {
         return Tokenizer::gpt2();
     }
-    let files = hub::resolve(model, None)?;
-    match &files.tokenizer {
-        Some(tokenizer) => Tokenizer::from_files(tokenizer, files.tokenizer_config.clone()),
-        None => Err(Error::NoTokenizer { why: format!("'{model}' has no tokenizer.json") }),
-    }
+    let (tokenizer, config) = hub::resolve_tokenizer(model)?;
+    Tokenizer::from_files(tokenizer, config)
 }

@@ -7,10 +7,10 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use super::{Subspace, TokenPositions, interchange, normals};
-use crate::analysis::metric::{Answers, Metric, log_prob};
+use crate::analysis::metric::{Metric, ids_of, log_prob};
 use crate::hooks::Selector;
 use crate::model::{HookedTransformer, Input, RunOptions};
-use crate::tokens::Tokens;
+use crate::tokens::{TokenChoice, Tokens};
 use crate::{Error, Result};
 
 /// Base prompts, source prompts, and what the model should answer to each base prompt when the variable that the subspace is
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 pub struct InterchangePairs {
     base: Input,
     source: Input,
-    answers: Answers,
+    answers: TokenChoice,
 }
 
 /// How a subspace is learned.
@@ -43,7 +43,7 @@ pub struct LearnedSubspace {
 
 impl InterchangePairs {
     /// As many prompts on both sides, all of the same length, and an answer for each (one token, by its text or id).
-    pub fn new(base: impl Into<Input>, source: impl Into<Input>, answers: impl Into<Answers>) -> Self {
+    pub fn new(base: impl Into<Input>, source: impl Into<Input>, answers: impl Into<TokenChoice>) -> Self {
         Self { base: base.into(), source: source.into(), answers: answers.into() }
     }
 }
@@ -255,7 +255,7 @@ impl Prepared {
                 activation.dtype()
             )));
         }
-        Ok(Self { answers: pairs.answers.ids(model, &base)?, source: activation.clone(), base, at, positions })
+        Ok(Self { answers: ids_of(&pairs.answers, model, &base)?, source: activation.clone(), base, at, positions })
     }
 
     fn len(&self) -> usize {
