@@ -2,10 +2,14 @@
 
 pub use crate::analysis::metric::{self, kl_divergence, log_prob, logit_diff};
 pub use crate::analysis::{
-    Agreement, Attribution, Axis, Circuit, Corpus, DirectLogitAttribution, EdgeScores, FactoredMatrix, Gradients,
-    InterchangePairs, IoiDataset, IoiOptions, LabelledTensor, LearnOptions, LearnedSubspace, LensReading, Metric,
-    OverText, Probe, ProbeOptions, Subspace, Sweep, SweepResult, TokenPositions, TunedLens, agreement,
-    direct_logit_attribution, patching,
+    Agreement, Attribution, Axis, Circuit, CircuitGraph, Composition, Corpus, DetectOptions, DirectLogitAttribution,
+    EdgeScores, Embedded, FactoredMatrix, Gradients, HeadAttention, HeadKind, HeadPattern, HeadScore, HeadSummary,
+    InterchangePairs, IoiDataset, IoiOptions, LabelledTensor, LearnOptions, LearnedSubspace, LensReading, Measure,
+    Metric, OverText, Probe, ProbeOptions, ScoredHead, Side, SingularVectors, Subspace, Sweep, SweepResult,
+    TokenPositions, TunedLens, ValueNorm, agreement, copying_scores, detect_head, detect_head_with,
+    direct_logit_attribution, full_ov, full_ov_copying_scores, full_ov_eigenvalues, full_qk, full_qk_between,
+    head_norms, head_summary, head_summary_on, induction_scores, ov_copying_scores, patching, prefix_matching_scores,
+    repeated_random_tokens, singular_vectors, value_weighted_pattern,
 };
 pub use crate::cache::{ActivationCache, AttentionPattern, Decomposition, Slice, Stack, StreamPlace};
 pub use crate::display::{
@@ -18,8 +22,8 @@ pub use crate::hooks::{
 };
 pub use crate::hub::{checkpoint_labels, find_models, known_models};
 pub use crate::model::{
-    GenerateOptions, Generation, HookedTransformer, Input, KvCache, LoadOptions, Logits, ModelConfig, RunOptions,
-    RunOutput,
+    GenerateOptions, Generation, HookedTransformer, Input, KvCache, LayerWeights, LoadOptions, Logits, ModelConfig,
+    RunOptions, RunOutput,
 };
 pub use crate::progress::Progress;
 pub use crate::tokens::{Chat, ChatOptions, Message, Occurrence, PaddingSide, TokenOptions, Tokenizer, Tokens};

@@ -2,7 +2,7 @@
 
 mod common;
 
-use candlescope::analysis::ablation::{all_heads_but, mean_heads, zero_heads, zero_neurons};
+use candlescope::analysis::ablation::{all_heads_but, mean_heads, mean_heads_by_position, zero_heads, zero_neurons};
 use candlescope::analysis::metric::{logit, loss, prob};
 use candlescope::analysis::path_patching::{Receiver, Sender};
 use candlescope::prelude::*;
@@ -203,10 +203,19 @@ fn chosen_places_go_together_or_one_by_one() {
     let silent = Hooks::new().edit("z", |z, _| Ok(z.zeros_like()?));
     close(model.loss_with_hooks(&prompt, &all).unwrap(), model.loss_with_hooks(&prompt, &silent).unwrap(), "no head");
     let reference = cache(&model, &tokens(&[&CLEAN, &CORRUPTED]));
-    let mean = reference.get(z(0)).unwrap().mean_keepdim((0, 1)).unwrap();
-    let by_hand = Hooks::new().edit(z(0), move |z, _| Ok(put(z, &[(2, 2)], &mean.broadcast_as(z.shape())?)));
-    let found = model.loss_with_hooks(&prompt, &mean_heads([(0, 2)], &reference).unwrap()).unwrap();
-    close(found, model.loss_with_hooks(&prompt, &by_hand).unwrap(), "the mean of a head");
+    let z0 = reference.get(z(0)).unwrap();
+    let means = [
+        (z0.mean_keepdim((0, 1)).unwrap(), mean_heads([(0, 2)], &reference).unwrap()),
+        (z0.mean_keepdim(0).unwrap(), mean_heads_by_position([(0, 2)], &reference).unwrap()),
+    ];
+    for (mean, hooks) in means {
+        let by_hand = Hooks::new().edit(z(0), move |z, _| Ok(put(z, &[(2, 2)], &mean.broadcast_as(z.shape())?)));
+        let found = model.loss_with_hooks(&prompt, &hooks).unwrap();
+        close(found, model.loss_with_hooks(&prompt, &by_hand).unwrap(), "the mean of a head");
+    }
+    let hooks = mean_heads_by_position([(0, 2)], &reference).unwrap();
+    let error = model.loss_with_hooks(tokens(&[&CLEAN[..4]]), &hooks).unwrap_err().to_string();
+    assert!(error.contains("4 positions here and 7 in the reference"), "{error}");
 }
 
 #[test]

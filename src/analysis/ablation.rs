@@ -38,7 +38,19 @@ pub fn zero_neurons(neurons: impl IntoIterator<Item = (usize, usize)>) -> Hooks 
 /// # Errors
 /// When the reference does not hold z of such a layer.
 pub fn mean_heads(heads: impl IntoIterator<Item = (usize, usize)>, reference: &ActivationCache) -> Result<Hooks> {
-    mean(heads, points::z, reference)
+    mean(heads, points::z, reference, false)
+}
+
+/// Heads, `(layer, head)`, whose z is at each position the mean over the prompts of a reference run there: what a head does in
+/// all prompts alike stays (Wang et al. 2022, arXiv 2211.00593). The run's prompts must be as long as the reference's.
+///
+/// # Errors
+/// When the reference does not hold z of such a layer.
+pub fn mean_heads_by_position(
+    heads: impl IntoIterator<Item = (usize, usize)>,
+    reference: &ActivationCache,
+) -> Result<Hooks> {
+    mean(heads, points::z, reference, true)
 }
 
 /// Neurons, `(layer, neuron)`, that are the mean over the prompts and positions of a reference run.
@@ -46,7 +58,7 @@ pub fn mean_heads(heads: impl IntoIterator<Item = (usize, usize)>, reference: &A
 /// # Errors
 /// When the reference does not hold `post` of such a layer.
 pub fn mean_neurons(neurons: impl IntoIterator<Item = (usize, usize)>, reference: &ActivationCache) -> Result<Hooks> {
-    mean(neurons, points::post, reference)
+    mean(neurons, points::post, reference, false)
 }
 
 /// Every head but these, `(layer, head)`, for one of the other functions: what is left when all else is taken out is the
@@ -70,14 +82,25 @@ fn mean(
     places: impl IntoIterator<Item = (usize, usize)>,
     point: fn(usize) -> HookPoint,
     reference: &ActivationCache,
+    keep_positions: bool,
 ) -> Result<Hooks> {
     let mut hooks = Hooks::new();
     for (layer, places) in by_layer(places) {
-        let mean = reference.get(point(layer))?.to_dtype(DType::F32)?.mean_keepdim((0, 1))?;
+        let mut mean = reference.get(point(layer))?.to_dtype(DType::F32)?.mean_keepdim(0)?;
+        if !keep_positions {
+            mean = mean.mean_keepdim(1)?;
+        }
         hooks = hooks.edit(point(layer), move |activation, point| {
             let region = region(activation, point, &places)?;
             let mean = mean.to_device(activation.device())?.to_dtype(activation.dtype())?;
-            region.put(activation, &region.of(&mean.broadcast_as(activation.shape())?)?)
+            let mean = mean.broadcast_as(activation.shape()).map_err(|_| {
+                Error::msg(format!(
+                    "'{point}' has {} positions here and {} in the reference: give a reference of prompts of the same length",
+                    activation.dims().get(1).copied().unwrap_or(0),
+                    mean.dims().get(1).copied().unwrap_or(0)
+                ))
+            })?;
+            region.put(activation, &region.of(&mean)?)
         });
     }
     Ok(hooks)

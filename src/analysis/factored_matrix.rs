@@ -1,5 +1,7 @@
 //! A large matrix of low rank, kept as the product of two thin ones.
 
+use std::sync::{Arc, OnceLock};
+
 use candle_core::{DType, Tensor};
 use faer::Mat;
 
@@ -30,6 +32,8 @@ use crate::{Error, Result};
 pub struct FactoredMatrix {
     a: Tensor,
     b: Tensor,
+    /// Made once; clones share it.
+    svd: Arc<OnceLock<Svd>>,
 }
 
 /// The thin singular value decomposition `u · diag(s) · vᵀ`, with k = min(l, m, r).
@@ -78,7 +82,12 @@ impl FactoredMatrix {
             let (rows, cols) = linalg::last_dims(t);
             Ok(t.broadcast_as([&leading[..], &[rows, cols]].concat())?)
         };
-        Ok(Self { a: spread(a)?, b: spread(b)? })
+        Ok(Self::of(spread(a)?, spread(b)?))
+    }
+
+    /// From factors that have the same leading axes.
+    fn of(a: Tensor, b: Tensor) -> Self {
+        Self { a, b, svd: Arc::new(OnceLock::new()) }
     }
 
     /// The left factor `[.., l, m]`, with all leading axes (a broadcast view where they were broadcast).
@@ -181,7 +190,7 @@ impl FactoredMatrix {
 
     /// (A·B)ᵀ = Bᵀ·Aᵀ, without a copy.
     pub fn transpose(&self) -> Result<FactoredMatrix> {
-        Ok(Self { a: self.b.t()?, b: self.a.t()? })
+        Ok(Self::of(self.b.t()?, self.a.t()?))
     }
 
     /// Short for [`transpose`](Self::transpose).
@@ -189,11 +198,22 @@ impl FactoredMatrix {
         self.transpose()
     }
 
-    /// The singular value decomposition, from the QR decompositions of the factors and the SVD of a k x k matrix.
+    /// The singular value decomposition, from the QR decompositions of the factors and the SVD of a k x k matrix. It is made
+    /// once, and kept.
     ///
     /// # Errors
     /// When a factor holds NaN or infinity.
     pub fn svd(&self) -> Result<Svd> {
+        match self.svd.get() {
+            Some(svd) => Ok(svd.clone()),
+            None => {
+                let svd = self.decompose()?;
+                Ok(self.svd.get_or_init(|| svd).clone())
+            }
+        }
+    }
+
+    fn decompose(&self) -> Result<Svd> {
         let found = linalg::map_pairs(&self.a, &self.b, |a, b| {
             let (q_a, r_a) = linalg::thin_qr(&a);
             let (q_b, r_b) = linalg::thin_qr(&b.transpose().to_owned());
@@ -219,6 +239,9 @@ impl FactoredMatrix {
     /// # Errors
     /// When a factor holds NaN or infinity.
     pub fn singular_values(&self) -> Result<Tensor> {
+        if let Some(svd) = self.svd.get() {
+            return Ok(svd.s.clone());
+        }
         let found = linalg::map_pairs(&self.a, &self.b, |a, b| {
             let s = linalg::singular_values(&triangular_core(&a, &b))?;
             Ok(Mat::from_fn(s.len(), 1, |i, _| s[i]))
@@ -292,13 +315,23 @@ impl FactoredMatrix {
     /// # Errors
     /// When r of this matrix is not l of the later one, or a factor holds NaN or infinity.
     pub fn composition_scores(&self, later: &FactoredMatrix) -> Result<Tensor> {
+        self.composition_scores_where(later, |_, _| true)
+    }
+
+    /// As [`composition_scores`](Self::composition_scores) for the wanted pairs, named by their numbers in row-major order of
+    /// the leading axes; 0 for the others.
+    pub(crate) fn composition_scores_where(
+        &self,
+        later: &FactoredMatrix,
+        is_wanted: impl Fn(usize, usize) -> bool + Sync,
+    ) -> Result<Tensor> {
         self.check_inner(&self.shape(), &later.shape())?;
         // The orthogonal parts of the outer factors change no norm: ‖A B C D‖ = ‖R_A B · C R_Dᵀ‖, thin times thin.
         let left = linalg::map_pairs(&self.a, &self.b, |a, b| Ok(linalg::triangular_factor(&a) * b))?;
         let right = linalg::map_pairs(&later.a, &later.b, |c, d| {
             Ok(c * linalg::triangular_factor(&d.transpose().to_owned()).transpose())
         })?;
-        let scores = linalg::norms_of_products(&left, &right);
+        let scores = linalg::norms_of_products(&left, &right, is_wanted);
         let dims = [self.leading(), later.leading()].concat();
         Ok(Tensor::from_vec(scores, dims, self.a.device())?)
     }
@@ -333,7 +366,7 @@ impl FactoredMatrix {
                 "{index:?} is no index into the leading axes {leading:?} of a factored matrix"
             )));
         }
-        Ok(Self { a: linalg::at_index(&self.a, index)?, b: linalg::at_index(&self.b, index)? })
+        Ok(Self::of(linalg::at_index(&self.a, index)?, linalg::at_index(&self.b, index)?))
     }
 
     /// The item at `index` of the first leading axis.
@@ -353,7 +386,7 @@ impl FactoredMatrix {
         if axis > leading.len() {
             return Err(Error::msg(format!("axis {axis} is beyond the leading axes {leading:?} of a factored matrix")));
         }
-        Ok(Self { a: self.a.unsqueeze(axis)?, b: self.b.unsqueeze(axis)? })
+        Ok(Self::of(self.a.unsqueeze(axis)?, self.b.unsqueeze(axis)?))
     }
 
     /// The upper left `k` x `k` corner as a dense tensor, and the first `k` of each leading axis: a look at the numbers.
@@ -447,6 +480,8 @@ fn triangular_core(a: &Mat<f64>, b: &Mat<f64>) -> Mat<f64> {
 fn scalar(value: f64) -> Mat<f64> {
     Mat::full(1, 1, value)
 }
+
+mod parts;
 
 #[cfg(test)]
 mod tests;

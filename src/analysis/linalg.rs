@@ -105,18 +105,21 @@ pub(crate) fn trace(mat: &Mat<f64>) -> f64 {
     mat.diagonal().column_vector().iter().sum()
 }
 
-/// ‖x·y‖ / (‖x‖·‖y‖) for every `x` of `left` with every `y` of `right`, row by row; 0 where either is zero.
-pub(crate) fn norms_of_products(left: &[Mat<f64>], right: &[Mat<f64>]) -> Vec<f32> {
-    let right_norms: Vec<f64> = right.iter().map(|y| y.norm_l2()).collect();
-    left.par_iter()
-        .flat_map_iter(|x| {
-            let x_norm = x.norm_l2();
-            right.iter().zip(&right_norms).map(move |(y, y_norm)| {
-                let scale = x_norm * y_norm;
-                if scale == 0. { 0. } else { ((x * y).norm_l2() / scale) as f32 }
-            })
-        })
-        .collect()
+/// ‖x·y‖ / (‖x‖·‖y‖) for every `x` of `left` with every `y` of `right`, row by row; 0 where either is zero, and for pairs (by
+/// number) that are not wanted.
+pub(crate) fn norms_of_products(
+    left: &[Mat<f64>],
+    right: &[Mat<f64>],
+    is_wanted: impl Fn(usize, usize) -> bool + Sync,
+) -> Vec<f32> {
+    let norms = |mats: &[Mat<f64>]| mats.iter().map(|mat| mat.norm_l2()).collect::<Vec<f64>>();
+    let (left_norms, right_norms) = (norms(left), norms(right));
+    let score = |pair: usize| {
+        let (i, j) = (pair / right.len(), pair % right.len());
+        let scale = left_norms[i] * right_norms[j];
+        if scale == 0. || !is_wanted(i, j) { 0. } else { ((&left[i] * &right[j]).norm_l2() / scale) as f32 }
+    };
+    (0..left.len() * right.len()).into_par_iter().map(score).collect()
 }
 
 /// The matrix product over broadcast leading axes.
@@ -179,7 +182,8 @@ fn unbroadcast(t: &Tensor) -> Result<Tensor> {
     if repeated { at_index(t, &vec![0; outer]) } else { Ok(t.clone()) }
 }
 
-fn to_mat(t: &Tensor, name: &str, at: &[usize]) -> Result<Mat<f64>> {
+/// A matrix in f64; NaN and infinity are refused.
+pub(crate) fn to_mat(t: &Tensor, name: &str, at: &[usize]) -> Result<Mat<f64>> {
     let (rows, cols) = t.dims2()?;
     let values = t.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     if values.iter().any(|value| !value.is_finite()) {

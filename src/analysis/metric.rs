@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::{D, DType, Tensor};
 use candle_nn::ops::{log_softmax, softmax};
 
+use crate::hooks::Hooks;
 use crate::model::{HookedTransformer, Input, Logits, RunOptions, at_positions, next_token_loss};
 use crate::tokens::{TokenChoice, TokenRef, Tokens};
 use crate::{Error, Result};
@@ -271,13 +272,22 @@ fn pick(logits: &Tensor, ids: &[u32]) -> Result<Tensor> {
 impl HookedTransformer {
     /// A metric of one run, the mean over the prompts.
     pub fn measure(&self, input: impl Into<Input>, metric: &Metric) -> Result<f32> {
-        let values = self.measure_each(input, metric)?;
+        self.measure_with_hooks(input, metric, &Hooks::new())
+    }
+
+    /// A metric of one run with hooks active, the mean over the prompts.
+    pub fn measure_with_hooks(&self, input: impl Into<Input>, metric: &Metric, hooks: &Hooks) -> Result<f32> {
+        let values = self.values_of(input, metric, hooks)?;
         Ok(values.iter().sum::<f32>() / values.len() as f32)
     }
 
     /// A metric of one run, a number for each prompt (or one, if the metric gives one for all).
     pub fn measure_each(&self, input: impl Into<Input>, metric: &Metric) -> Result<Vec<f32>> {
-        let run = self.run(input, &RunOptions::new())?;
+        self.values_of(input, metric, &Hooks::new())
+    }
+
+    fn values_of(&self, input: impl Into<Input>, metric: &Metric, hooks: &Hooks) -> Result<Vec<f32>> {
+        let run = self.run(input, &RunOptions::new().hooks(hooks))?;
         let (Some(tokens), Some(logits)) = (run.tokens, run.logits) else {
             return Err(Error::msg("a metric is of a whole run on tokens"));
         };

@@ -2,9 +2,11 @@
 
 pub mod ablation;
 pub mod attribution;
+pub mod circuits;
 mod direct_logit_attribution;
 pub mod factored_matrix;
 mod gradients;
+pub mod heads;
 mod induction;
 mod induction_loss;
 pub mod ioi;
@@ -20,10 +22,19 @@ pub mod probe;
 pub mod subspace;
 mod sweep;
 
-pub use attribution::{Agreement, Attribution, Circuit, Edge, EdgeScores, agreement};
+pub use attribution::{Agreement, Attribution, CircuitGraph, Edge, EdgeScores, agreement};
+pub use circuits::{
+    Circuit, Composition, Embedded, Side, SingularVectors, full_ov, full_ov_copying_scores, full_ov_eigenvalues,
+    full_qk, full_qk_between, ov_copying_scores, singular_vectors,
+};
 pub use direct_logit_attribution::{DirectLogitAttribution, direct_logit_attribution};
 pub use factored_matrix::{Eigenvalues, FactoredMatrix, Svd};
 pub use gradients::Gradients;
+pub use heads::{
+    DetectOptions, HeadAttention, HeadKind, HeadPattern, HeadScore, HeadSummary, Measure, ScoredHead, ValueNorm,
+    copying_scores, detect_head, detect_head_with, head_norms, head_summary, head_summary_on, induction_scores,
+    prefix_matching_scores, value_weighted_pattern,
+};
 pub use induction::repeated_random_tokens;
 pub use induction_loss::{InductionLoss, InductionLossOptions, induction_loss};
 pub use ioi::{IoiDataset, IoiOptions, IoiScore};

@@ -45,6 +45,11 @@ impl AttentionPattern {
         self.layer
     }
 
+    /// Other numbers over the same queries and keys.
+    pub(crate) fn with_tensor(self, tensor: Tensor) -> Self {
+        Self { tensor, ..self }
+    }
+
     /// The pattern of one row of the batch, `[head, query, key]`.
     pub fn row(&self, row: usize) -> Result<Tensor> {
         if !self.has_batch_dim {

@@ -3,7 +3,7 @@
 use super::number::number;
 use super::{Bundle, Scatter, Show, Table};
 use crate::Result;
-use crate::analysis::{Agreement, Circuit, Edge, EdgeScores};
+use crate::analysis::{Agreement, CircuitGraph, Edge, EdgeScores};
 
 /// How many edges a table shows unless told otherwise.
 const EDGES: usize = 20;
@@ -59,7 +59,7 @@ impl EdgeScores {
 }
 
 /// What each node of the circuit reads.
-impl Show for Circuit {
+impl Show for CircuitGraph {
     fn bundle(&self) -> Bundle {
         let title =
             format!("Circuit for the {}: {} nodes, {} edges", self.metric(), self.nodes().len(), self.edges().len());

@@ -65,44 +65,97 @@ impl HookedTransformer {
         }
     }
 
-    /// W_Q of every layer, `[n_layers, n_heads, d_model, d_head]`.
+    /// Embedding and learned positions, one under the other, `[d_vocab + n_ctx, d_model]`.
+    ///
+    /// # Errors
+    /// When the model has no vectors for positions, or its embedding is narrower than the residual stream.
+    pub fn w_e_pos(&self) -> Result<Tensor> {
+        match self.w_pos() {
+            Some(w_pos) if w_pos.dims().last() == self.w_e().dims().last() => {
+                Ok(Tensor::cat(&[self.w_e(), &w_pos.to_dtype(self.dtype())?], 0)?)
+            }
+            Some(_) => Err(Error::msg(
+                "the embedding is narrower than the residual stream that positions are added to, so the two can't be one table",
+            )),
+            None => Err(Error::msg("the model has no vectors for positions (W_pos); w_e() is all that it embeds with")),
+        }
+    }
+
+    /// W_Q of every layer: `[n_layers, n_heads, d_model, d_head]`.
     pub fn w_q(&self) -> Result<Tensor> {
-        self.stack(|block| Ok(block.attention()?.weights().w_q.clone()))
+        self.all_layers().w_q()
     }
 
-    /// W_K of every layer, `[n_layers, n_heads, d_model, d_head]`; a shared key head is repeated for each that uses it.
+    /// W_K of every layer; a shared key head is repeated for each that uses it: `[n_layers, n_heads, d_model, d_head]`.
     pub fn w_k(&self) -> Result<Tensor> {
-        self.stack(|block| self.ungrouped(&block.attention()?.weights().w_k))
+        self.all_layers().w_k()
     }
 
-    /// W_V of every layer, `[n_layers, n_heads, d_model, d_head]`; a shared value head is repeated for each that uses it.
+    /// W_V of every layer; a shared value head is repeated for each that uses it: `[n_layers, n_heads, d_model, d_head]`.
     pub fn w_v(&self) -> Result<Tensor> {
-        self.stack(|block| self.ungrouped(&block.attention()?.weights().w_v))
+        self.all_layers().w_v()
     }
 
-    /// W_O of every layer, `[n_layers, n_heads, d_head, d_model]`.
+    /// W_O of every layer: `[n_layers, n_heads, d_head, d_model]`.
     pub fn w_o(&self) -> Result<Tensor> {
-        self.stack(|block| Ok(block.attention()?.weights().w_o.clone()))
+        self.all_layers().w_o()
     }
 
-    /// W_in of every layer, `[n_layers, d_model, d_mlp]`.
+    /// b_Q of every layer; zero where there is none: `[n_layers, n_heads, d_head]`.
+    pub fn b_q(&self) -> Result<Tensor> {
+        self.all_layers().b_q()
+    }
+
+    /// b_K of every layer, repeated as W_K is; zero where there is none: `[n_layers, n_heads, d_head]`.
+    pub fn b_k(&self) -> Result<Tensor> {
+        self.all_layers().b_k()
+    }
+
+    /// b_V of every layer, repeated as W_V is; zero where there is none, or where it was folded into b_O: `[n_layers, n_heads, d_head]`.
+    pub fn b_v(&self) -> Result<Tensor> {
+        self.all_layers().b_v()
+    }
+
+    /// b_O of every layer; zero where there is none: `[n_layers, d_model]`.
+    pub fn b_o(&self) -> Result<Tensor> {
+        self.all_layers().b_o()
+    }
+
+    /// W_in of every layer: `[n_layers, d_model, d_mlp]`.
     pub fn w_in(&self) -> Result<Tensor> {
-        self.stack(|block| Ok(block.mlp()?.weights().w_in.clone()))
+        self.all_layers().w_in()
     }
 
-    /// W_out of every layer, `[n_layers, d_mlp, d_model]`.
+    /// W_gate of every layer; an error where the MLPs have no gate: `[n_layers, d_model, d_mlp]`.
+    pub fn w_gate(&self) -> Result<Tensor> {
+        self.all_layers().w_gate()
+    }
+
+    /// W_out of every layer: `[n_layers, d_mlp, d_model]`.
     pub fn w_out(&self) -> Result<Tensor> {
-        self.stack(|block| Ok(block.mlp()?.weights().w_out.clone()))
+        self.all_layers().w_out()
     }
 
-    /// The QK circuit of every head, W_Q W_Kᵀ, `[n_layers, n_heads, d_model, d_model]` (Elhage et al. 2021).
+    /// b_in of every layer; zero where there is none: `[n_layers, d_mlp]`.
+    pub fn b_in(&self) -> Result<Tensor> {
+        self.all_layers().b_in()
+    }
+
+    /// b_out of every layer; zero where there is none: `[n_layers, d_model]`.
+    pub fn b_out(&self) -> Result<Tensor> {
+        self.all_layers().b_out()
+    }
+
+    /// The QK circuit of every head, W_Q W_Kᵀ in f32, `[n_layers, n_heads, d_model, d_model]` (Elhage et al. 2021). Where
+    /// some layers have no attention, [`attn_layers`](Self::attn_layers) has those that do.
     pub fn qk(&self) -> Result<FactoredMatrix> {
-        FactoredMatrix::new(&self.w_q()?, &self.w_k()?.transpose(2, 3)?)
+        self.all_layers().qk()
     }
 
-    /// The OV circuit of every head, W_V W_O, `[n_layers, n_heads, d_model, d_model]` (Elhage et al. 2021).
+    /// The OV circuit of every head, W_V W_O in f32, `[n_layers, n_heads, d_model, d_model]` (Elhage et al. 2021). Where
+    /// some layers have no attention, [`attn_layers`](Self::attn_layers) has those that do.
     pub fn ov(&self) -> Result<FactoredMatrix> {
-        FactoredMatrix::new(&self.w_v()?, &self.w_o()?)
+        self.all_layers().ov()
     }
 
     /// `L0H0`, `L0H1` and so on, for all heads.
@@ -132,17 +185,5 @@ impl HookedTransformer {
             Some(block) => block.head_results(z),
             None => Err(Error::msg(format!("there is no layer {layer}: the model has {}", self.cfg().n_layers))),
         }
-    }
-
-    fn stack(&self, weight: impl Fn(&Block) -> Result<Tensor>) -> Result<Tensor> {
-        Ok(Tensor::stack(&self.inner.blocks.iter().map(weight).collect::<Result<Vec<_>>>()?, 0)?)
-    }
-
-    /// `[G, ..]` to `[n_heads, ..]`.
-    fn ungrouped(&self, w: &Tensor) -> Result<Tensor> {
-        let (groups, rows, columns) = w.dims3()?;
-        let share = self.cfg().heads_per_key_value();
-        let repeated = w.unsqueeze(1)?.broadcast_as((groups, share, rows, columns))?;
-        Ok(repeated.reshape((groups * share, rows, columns))?)
     }
 }

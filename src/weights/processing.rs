@@ -164,7 +164,9 @@ fn fold_ln(weights: &mut Weights, cfg: &ModelConfig) -> Result<()> {
         }
     }
     if let (Some(ln), None) = (&mut weights.ln_final, &weights.project_out) {
-        let centers = cfg.final_normalization.unwrap_or(cfg.normalization) == Normalization::LayerNorm;
+        // As in TransformerLens, W_U keeps its mean behind a norm that has no weights (OLMo 1); it is never read.
+        let is_layer_norm = cfg.final_normalization.unwrap_or(cfg.normalization) == Normalization::LayerNorm;
+        let centers = is_layer_norm && (ln.w.is_some() || ln.b.is_some());
         fold(ln, &mut weights.w_u, &mut weights.b_u, centers)?;
         *ln = NormWeights::default();
     }

@@ -9,14 +9,14 @@ use crate::analysis::path_patching::{Receiver, Sender};
 /// The edges that are kept of a model, each on a path from the embedding to the logits. In a notebook it shows what each node
 /// reads; [`to_dot`](Self::to_dot) is a drawing for Graphviz.
 #[derive(Clone, Debug)]
-pub struct Circuit {
+pub struct CircuitGraph {
     metric: String,
     edges: Vec<Edge>,
     dropped: usize,
     share: usize,
 }
 
-impl Circuit {
+impl CircuitGraph {
     /// Of these edges, those on a path from the embedding to the logits; `share` query heads share a key head.
     pub(super) fn new(metric: &str, edges: Vec<Edge>, share: usize) -> Self {
         let reached =
@@ -137,7 +137,7 @@ mod tests {
             edge(Sender::Embed, Receiver::Mlp(0)),
             edge(head(0, 3), Receiver::Logits),
         ];
-        let circuit = Circuit::new("metric", edges, 2);
+        let circuit = CircuitGraph::new("metric", edges, 2);
         let names: Vec<String> = circuit.edges().iter().map(|edge| format!("{} {}", edge.from, edge.to)).collect();
         assert_eq!(names, ["embed L0H0 V", "L0H0 L1H1 K", "L1H3 logits"]);
         assert_eq!(circuit.dropped(), 2);
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn without_a_path_nothing_is_left() {
         let lone = Edge { from: Sender::Mlp(0), to: Receiver::Logits, score: -2.0 };
-        let circuit = Circuit::new("metric", vec![lone], 1);
+        let circuit = CircuitGraph::new("metric", vec![lone], 1);
         assert!(circuit.edges().is_empty() && circuit.nodes().is_empty());
     }
 }

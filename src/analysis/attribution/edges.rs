@@ -4,7 +4,7 @@ use std::fmt;
 
 use candle_core::{DType, Tensor};
 
-use super::circuit::Circuit;
+use super::circuit::CircuitGraph;
 use super::stream::{check_stream, reads, written, written_points};
 use super::{check_source, difference};
 use crate::analysis::labelled::{Axis, LabelledTensor};
@@ -233,14 +233,14 @@ impl EdgeScores {
     }
 
     /// The edges whose score has at least this magnitude, as far as they lie on a path from the embedding to the logits.
-    pub fn circuit(&self, threshold: f32) -> Circuit {
+    pub fn circuit(&self, threshold: f32) -> CircuitGraph {
         let strong = self.all_edges().into_iter().filter(|edge| edge.score.abs() >= threshold).collect();
-        Circuit::new(&self.metric, strong, self.share)
+        CircuitGraph::new(&self.metric, strong, self.share)
     }
 
     /// As [`circuit`](Self::circuit), of the `k` strongest edges.
-    pub fn top_circuit(&self, k: usize) -> Circuit {
-        Circuit::new(&self.metric, self.top_k(k), self.share)
+    pub fn top_circuit(&self, k: usize) -> CircuitGraph {
+        CircuitGraph::new(&self.metric, self.top_k(k), self.share)
     }
 }
 

@@ -14,7 +14,7 @@ mod nodes;
 mod stream;
 
 pub use agreement::{Agreement, agreement};
-pub use circuit::Circuit;
+pub use circuit::CircuitGraph;
 pub use edges::{Edge, EdgeScores};
 pub use nodes::Attribution;
 

@@ -295,3 +295,84 @@ fn mistakes_are_sentences() -> Result<()> {
     assert!(sentence(m.unsqueeze(2)).contains("axis 2"));
     Ok(())
 }
+
+#[test]
+fn parts_are_those_of_the_dense_matrix() -> Result<()> {
+    let m = FactoredMatrix::new(&random(&[2, 6, 3], 1)?, &random(&[3, 5], 2)?)?;
+    let dense = m.ab()?;
+    assert_same(&m.rows(2..4)?.ab()?, &dense.narrow(1, 2, 2)?, 1e-6);
+    assert_same(&m.rows(3..=3)?.cols(..2)?.ab()?, &dense.narrow(1, 3, 1)?.narrow(2, 0, 2)?, 1e-6);
+    assert_same(&m.cols(4..)?.ab()?, &dense.narrow(2, 4, 1)?, 1e-6);
+    let picked = Tensor::new(&[5u32, 0, 5], &Device::Cpu)?;
+    assert_same(&m.select_rows(&[5, 0, 5])?.ab()?, &dense.index_select(&picked, 1)?, 1e-6);
+    let picked = Tensor::new(&[4u32, 1], &Device::Cpu)?;
+    assert_same(&m.select_cols(&[4, 1])?.ab()?, &dense.index_select(&picked, 2)?, 1e-6);
+
+    let other = FactoredMatrix::new(&random(&[6, 2], 3)?, &random(&[2, 5], 4)?)?;
+    let sum = m.add(&other)?;
+    assert_eq!((sum.shape(), sum.mdim()), (vec![2, 6, 5], 5));
+    assert_same(&sum.ab()?, &dense.broadcast_add(&other.ab()?)?, 1e-6);
+
+    for text in [
+        sentence(m.rows(3..3)),
+        sentence(m.rows(..7)),
+        sentence(m.rows(usize::MAX..)),
+        sentence(m.cols(5..=usize::MAX)),
+    ] {
+        assert!(text.contains("of a matrix that has"), "{text}");
+    }
+    assert!(sentence(m.select_rows(&[6])).contains("no row 6"));
+    assert!(sentence(m.select_cols(&[])).contains("no column was named"));
+    assert!(sentence(m.add(&m.t()?)).contains("have no sum"));
+    Ok(())
+}
+
+#[test]
+fn a_pseudo_inverse_has_the_four_properties() -> Result<()> {
+    // Penrose 1955: M P M = M, P M P = P, and M P and P M symmetric. The last has rank 2 through 4 dimensions.
+    let thin = FactoredMatrix::new(&random(&[9, 2], 5)?, &random(&[2, 7], 6)?)?;
+    let deficient = FactoredMatrix::new(&random(&[9, 4], 7)?, &random(&[4, 2], 8)?.matmul(&random(&[2, 7], 9)?)?)?;
+    for m in [FactoredMatrix::new(&random(&[3, 8, 4], 1)?, &random(&[3, 4, 6], 2)?)?, thin, deficient] {
+        let inverse = m.pinv()?;
+        let (m, p) = (m.ab()?, inverse.ab()?);
+        let (mp, pm) = (m.matmul(&p)?, p.matmul(&m)?);
+        assert_same(&mp.matmul(&m)?, &m, 1e-4);
+        assert_same(&pm.matmul(&p)?, &p, 1e-4);
+        for symmetric in [mp, pm] {
+            assert_same(&symmetric.t()?.contiguous()?, &symmetric, 1e-4);
+        }
+    }
+    let zero = FactoredMatrix::new(&Tensor::zeros((4, 2), DType::F32, &Device::Cpu)?, &random(&[2, 3], 1)?)?;
+    assert_close(&zero.pinv()?.ab()?, &[0.; 12], 0.);
+    // Everything up to the largest singular value counts as zero.
+    assert_close(&example()?.pinv_with(1.)?.ab()?, &[0.; 25], 0.);
+    Ok(())
+}
+
+#[test]
+fn the_nearest_matrix_of_a_rank_is_off_by_the_rest() -> Result<()> {
+    let m = example()?;
+    let [s1, s2, s3] = SINGULAR_VALUES;
+    let off = |rank: usize| -> Result<Tensor> { Ok((m.ab()? - m.truncate(rank)?.ab()?)?.sqr()?.sum_all()?.sqrt()?) };
+    assert_close(&off(1)?, &[s2.hypot(s3)], 1e-5);
+    assert_close(&off(2)?, &[s3], 1e-5);
+    assert_same(&m.truncate(3)?.ab()?, &m.ab()?, 1e-5);
+    assert_eq!(m.truncate(2)?.mdim(), 2);
+    assert_close(&m.spectral_norm()?, &[s1], 1e-6);
+    assert_close(&m.nuclear_norm()?, &[s1 + s2 + s3], 1e-6);
+    assert!(sentence(m.truncate(0)).contains("1 to 3"));
+    assert!(sentence(m.truncate(4)).contains("4 was asked for"));
+    Ok(())
+}
+
+#[test]
+fn a_decomposition_is_made_once() -> Result<()> {
+    let m = example()?;
+    let first = m.svd()?;
+    let copy = m.clone();
+    // The same tensor, not an equal one.
+    assert_eq!(copy.svd()?.u.id(), first.u.id());
+    assert_eq!(copy.singular_values()?.id(), first.s.id());
+    assert_close(&m.scale(2.)?.svd()?.s, &SINGULAR_VALUES.map(|s| 2. * s), 1e-6);
+    Ok(())
+}
