@@ -342,7 +342,7 @@ fn both_stacks_of_an_encoder_decoder_are_attributed() {
     let (read, other, said) = ([59u32, 160, 155, 37], [59u32, 160, 20, 37], [0u32, 250, 163]);
     let (_, source) = t5.run_with_cache((&other[..], &said[..])).unwrap();
     let predicted = t5
-        .integrated_gradients((&read[..], &said[..]), &source, &metric(), "encoder_ln_final.hook_normalized", 30)
+        .integrated_gradients((&read[..], &said[..]), &source, &metric(), "encoder_ln_final.hook_normalized", 80)
         .unwrap();
     // All that the texts differ in goes through the encoder's stream.
     let whole =
