@@ -319,6 +319,47 @@ fn on_a_trained_model_it_finds_what_patching_finds() {
 }
 
 #[test]
+fn weights_of_16_bits_give_nearly_the_same() {
+    let path = fixture("llama").to_string_lossy().into_owned();
+    let short = HookedTransformer::from_pretrained_with(&path, &LoadOptions::new().dtype(DType::BF16)).unwrap();
+    let scores = |model: &HookedTransformer| {
+        let (_, source) = model.run_with_cache(&SOURCE[..]).unwrap();
+        let nodes = model.attribution_patch(&BASE[..], &source, &metric()).unwrap();
+        let integrated = model.integrated_gradients(&BASE[..], &source, &metric(), "attn_out", 4).unwrap();
+        let edges = model.edge_attribution_ig(&BASE[..], &source, &metric(), 2).unwrap();
+        let by_pos = integrated.by("attn_out", ["layer", "pos"]).unwrap();
+        [nodes.by("z", ["layer", "head"]).unwrap(), by_pos, edges.matrix().clone()]
+    };
+    for (wide, short) in scores(&model("llama")).iter().zip(scores(&short)) {
+        let compared = agreement(&short, wide).unwrap();
+        assert!(compared.pearson > 0.98, "{compared:?}");
+    }
+}
+
+#[test]
+fn both_stacks_of_an_encoder_decoder_are_attributed() {
+    let t5 = double("t5");
+    let (read, other, said) = ([59u32, 160, 155, 37], [59u32, 160, 20, 37], [0u32, 250, 163]);
+    let (_, source) = t5.run_with_cache((&other[..], &said[..])).unwrap();
+    let predicted = t5
+        .integrated_gradients((&read[..], &said[..]), &source, &metric(), "encoder_ln_final.hook_normalized", 30)
+        .unwrap();
+    // All that the texts differ in goes through the encoder's stream.
+    let whole =
+        mixture(&t5.forward((&other[..], &said[..])).unwrap()) - mixture(&t5.forward((&read[..], &said[..])).unwrap());
+    let whole: f64 = whole.unwrap().to_vec1::<f64>().unwrap()[0];
+    let sum = predicted.by("encoder_ln_final.hook_normalized", Vec::<&str>::new()).unwrap().values()[0];
+    // On the way the metric falls by three times as much and rises again, with the kinks of T5's ReLU.
+    assert!((f64::from(sum) - whole).abs() < 0.05 * whole.abs(), "{sum} and {whole}");
+    let predicted = t5.attribution_patch((&read[..], &said[..]), &source, &metric()).unwrap();
+    let plain = predicted.by("encoder_ln_final.hook_normalized", Vec::<&str>::new()).unwrap().values()[0];
+    assert!((f64::from(plain) - whole).abs() > whole.abs(), "{plain} and {whole}");
+    assert_eq!(predicted.by("resid_pre", ["layer", "pos"]).unwrap().dims(), [2, 3, 4]);
+    let of_decoder = matching(|point| point.is("resid_pre") && point.name().starts_with("decoder"));
+    assert_eq!(predicted.by(of_decoder, ["layer", "pos"]).unwrap().dims(), [2, 3]);
+}
+
+#[test]
 fn what_does_not_fit_says_so() {
     fn sentence<T>(result: Result<T>) -> String {
         result.err().expect("an error was expected").to_string()

@@ -217,7 +217,7 @@ fn what_does_not_fit_says_so() -> Result<()> {
     let run = |hooks: &Hooks| sentence(model.run_with_hooks(&BASE[..], hooks));
     assert!(run(&wide.ablate(resid_pre(1), ..)).contains("width 33"));
     assert!(run(&Subspace::random(32, 2, 0)?.interchange(resid_pre(1), &source, ..)).contains("equal length"));
-    assert!(run(&Subspace::random(32, 2, 0)?.ablate(resid_pre(1), 5)).contains("no position 5"));
+    assert!(run(&Subspace::random(32, 2, 0)?.ablate(resid_pre(1), 5)).contains("no place 5"));
     assert!(run(&narrow.ablate(z(1), TokenPositions::each(vec![1, 2]))).contains("2 positions for 1"));
 
     let options = LearnOptions::new().steps(2);

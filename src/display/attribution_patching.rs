@@ -61,12 +61,8 @@ impl EdgeScores {
 /// What each node of the circuit reads.
 impl Show for CircuitGraph {
     fn bundle(&self) -> Bundle {
-        let title = format!(
-            "CircuitGraph for the {}: {} nodes, {} edges",
-            self.metric(),
-            self.nodes().len(),
-            self.edges().len()
-        );
+        let title =
+            format!("Circuit for the {}: {} nodes, {} edges", self.metric(), self.nodes().len(), self.edges().len());
         let table = edges(self.edges()).title(title);
         match self.dropped() {
             0 => table.bundle(),

@@ -299,8 +299,10 @@ impl Attribution {
 
     fn axis(&self, name: &str, len: usize) -> Result<Axis> {
         let is_position = ["pos", "query", "key", "dest", "src"].contains(&name);
-        match &self.tokens {
-            Some(tokens) if is_position && tokens.shape().1 == len => Ok(Axis::new(name, position_labels(tokens)?)),
+        // Where two texts are read, a position may be of either.
+        let tokens = self.tokens.as_ref().filter(|_| is_position && !self.model.has_encoder());
+        match tokens {
+            Some(tokens) if tokens.shape().1 == len => Ok(Axis::new(name, position_labels(tokens)?)),
             _ => Ok(Axis::numbered(name, len)),
         }
     }

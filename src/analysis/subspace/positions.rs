@@ -1,13 +1,12 @@
 //! The positions of prompts at which something is changed.
 
-use std::ops::RangeFull;
+use candle_core::Tensor;
 
-use candle_core::{DType, Tensor};
-
+use crate::cache::Slice;
 use crate::{Error, Result};
 
-/// The positions of prompts at which something is changed: all (`..`), one (`-1`, the last), several (`[3, -1]`), or one of
-/// each prompt's own ([`TokenPositions::each`]).
+/// The positions of prompts at which something is changed: a [`Slice`], the same for all prompts (`..`, `-1`, `[3, -1]`,
+/// `2..5`), or one of each prompt's own ([`TokenPositions::each`]).
 ///
 /// They are those of an activation's second axis, as in `[batch, pos, d_model]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +14,7 @@ pub struct TokenPositions(Kind);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
-    All,
-    Same(Vec<i64>),
+    Same(Slice),
     Each(Vec<usize>),
 }
 
@@ -30,15 +28,15 @@ impl TokenPositions {
     pub(super) fn of_rows(&self, rows: &[usize]) -> Self {
         match &self.0 {
             Kind::Each(positions) => {
-                Self(Kind::Each(rows.iter().filter_map(|&row| positions.get(row).copied()).collect()))
+                Self::each(rows.iter().filter_map(|&row| positions.get(row).copied()).collect::<Vec<_>>())
             }
-            _ => self.clone(),
+            Kind::Same(_) => self.clone(),
         }
     }
 
     /// 1 at the positions and 0 elsewhere, of the rank of `x` `[batch, pos, ..]`; none for all positions.
     pub(super) fn mask(&self, x: &Tensor) -> Result<Option<Tensor>> {
-        if self.0 == Kind::All {
+        if self.0 == Kind::Same(Slice::all()) {
             return Ok(None);
         }
         let &[batch, pos, _, ..] = x.dims() else {
@@ -47,77 +45,41 @@ impl TokenPositions {
                 x.dims()
             )));
         };
-        let mut mask = vec![0f32; batch * pos];
-        let mut mark = |row: usize, position: i64| {
-            let absolute = if position < 0 { position + pos as i64 } else { position };
-            match (0..pos as i64).contains(&absolute) {
-                true => {
-                    mask[row * pos + absolute as usize] = 1.0;
-                    Ok(())
-                }
-                false => Err(Error::msg(format!("there is no position {position}: the prompts have {pos} tokens"))),
+        let rows = match &self.0 {
+            Kind::Same(slice) => vec![slice.places(pos)?; batch],
+            Kind::Each(positions) if positions.len() == batch => {
+                positions.iter().map(|&position| vec![position]).collect()
             }
-        };
-        match &self.0 {
-            Kind::All => {}
-            Kind::Same(positions) => {
-                for row in 0..batch {
-                    positions.iter().try_for_each(|&position| mark(row, position))?;
-                }
-            }
-            Kind::Each(positions) if positions.len() != batch => {
+            Kind::Each(positions) => {
                 return Err(Error::msg(format!(
                     "there are {} positions for {batch} prompts: give one for each, or the same for all",
                     positions.len()
                 )));
             }
-            Kind::Each(positions) => {
-                positions.iter().enumerate().try_for_each(|(row, &position)| mark(row, position as i64))?;
+        };
+        let mut mask = vec![0f32; batch * pos];
+        for (row, places) in rows.iter().enumerate() {
+            for &place in places {
+                if place >= pos {
+                    return Err(Error::msg(format!("there is no position {place}: the prompts have {pos} tokens")));
+                }
+                mask[row * pos + place] = 1.0;
             }
         }
         let shape = [vec![batch, pos], vec![1; x.rank() - 2]].concat();
-        Ok(Some(Tensor::from_vec(mask, shape, x.device())?.to_dtype(if x.dtype().is_float() {
-            x.dtype()
-        } else {
-            DType::F32
-        })?))
+        Ok(Some(Tensor::from_vec(mask, shape, x.device())?.to_dtype(x.dtype())?))
     }
 }
 
-impl From<RangeFull> for TokenPositions {
-    fn from(_: RangeFull) -> Self {
-        Self(Kind::All)
+impl<S: Into<Slice>> From<S> for TokenPositions {
+    fn from(slice: S) -> Self {
+        Self(Kind::Same(slice.into()))
     }
 }
-
-impl From<Vec<i64>> for TokenPositions {
-    fn from(positions: Vec<i64>) -> Self {
-        Self(Kind::Same(positions))
-    }
-}
-
-macro_rules! numbers {
-    ($($number:ty),*) => {$(
-        impl From<$number> for TokenPositions {
-            fn from(position: $number) -> Self {
-                Self(Kind::Same(vec![position as i64]))
-            }
-        }
-
-        impl<const N: usize> From<[$number; N]> for TokenPositions {
-            fn from(positions: [$number; N]) -> Self {
-                Self(Kind::Same(positions.iter().map(|&position| position as i64).collect()))
-            }
-        }
-    )*};
-}
-
-// Both, so that a plain literal (i32) and a variable (usize) work.
-numbers!(i32, i64, usize);
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
 
@@ -133,7 +95,9 @@ mod tests {
         assert_eq!(mask([0usize, 2].into())?, [1., 0., 1., 1., 0., 1.]);
         assert_eq!(mask(TokenPositions::each(vec![1, 0]))?, [0., 1., 0., 1., 0., 0.]);
         assert!(TokenPositions::from(..).mask(&x)?.is_none());
+        assert_eq!(mask((1..).into())?, [0., 1., 1., 0., 1., 1.]);
         assert!(mask(3.into()).is_err() && mask(TokenPositions::each(vec![1])).is_err());
+        assert!(mask(TokenPositions::each(vec![1, 3])).is_err());
         assert_eq!(TokenPositions::each(vec![5, 6, 7]).of_rows(&[2, 0]), TokenPositions::each(vec![7, 5]));
         Ok(())
     }
