@@ -468,7 +468,10 @@ fn axis_of(name: &str, kinds: &[Kind], base: &Base) -> Result<Axis> {
         len = len.max(base.cache.get(&info.point)?.dim(axis)?);
     }
     let is_position = ["pos", "query", "key", "dest", "src"].contains(&name);
-    match is_position && len == base.tokens().shape().1 {
+    // What an encoder reads are other tokens.
+    let of_encoder = |name: &str| name.starts_with("encoder_") || name.contains(".cross_attn.");
+    let is_own = !kinds.iter().flat_map(|kind| &kind.points).any(|(_, info)| of_encoder(info.point.name()));
+    match is_position && is_own && len == base.tokens().shape().1 {
         true => Ok(Axis::new(name, position_labels(base.tokens())?)),
         false => Ok(Axis::numbered(name, len)),
     }
