@@ -1,8 +1,11 @@
 //! How a sweep's result looks.
 
-use super::{Bundle, Show, number};
+use super::{Bundle, Scale, Show, number};
 use crate::Result;
 use crate::analysis::{LabelledTensor, SweepResult};
+
+/// A restored part up to which no colour is full.
+const PALE: f32 = 0.05;
 
 /// The restored part where the changes come from another run, else the change of the metric: red where it falls, blue
 /// where it rises.
@@ -16,8 +19,11 @@ impl Show for SweepResult {
         };
         match self.shown() {
             Ok(shown) => match shown.axes().len() {
-                2 => shown.heatmap().map(|view| view.diverging().note(note)).bundle(),
-                3.. => Bundle::stack(&[shown.facets().map(|view| view.diverging()).bundle(), Bundle::text(note)]),
+                2 => shown.heatmap().map(|view| view.scale(self.scale(&shown)).note(note)).bundle(),
+                3.. => {
+                    let panels = shown.facets().map(|view| view.scale(self.scale(&shown)));
+                    Bundle::stack(&[panels.bundle(), Bundle::text(note)])
+                }
                 _ => Bundle::stack(&[shown.bundle(), Bundle::text(note)]),
             },
             Err(error) => Err::<(), _>(error).bundle(),
@@ -32,5 +38,34 @@ impl Show for SweepResult {
 impl SweepResult {
     fn shown(&self) -> Result<LabelledTensor> {
         self.normalized().or_else(|_| self.change())
+    }
+
+    /// Colours from the largest value to its negative; parts of a whole that are next to nothing stay pale.
+    fn scale(&self, shown: &LabelledTensor) -> Scale {
+        match Scale::diverging(&shown.values()) {
+            Scale::Diverging { limit } if self.source().is_some() => Scale::Diverging { limit: limit.max(PALE) },
+            scale => scale,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::Metric;
+    use crate::model::HookedTransformer;
+
+    #[test]
+    fn next_to_nothing_looks_like_nothing() {
+        let model = HookedTransformer::from_pretrained("tiny").unwrap();
+        let (_, cache) = model.run_with_cache("John gave a book to Mary.").unwrap();
+        let metric = Metric::from_fn("the first logit", |logits| Ok(logits.at(0, -1)?.to_vec1::<f32>()?[0]));
+        let sweep = |prompt: &str| model.sweep(prompt).at("q").by(["layer", "head"]).measure(&metric);
+        let patched = sweep("John gave a book to Anna.").patch_from(&cache).run().unwrap();
+        let largest = |result: &SweepResult| result.scale(&result.shown().unwrap()).limits().1;
+        assert!(largest(&patched) >= PALE);
+        let same = sweep("John gave a book to Mary.").edit(|q, _| Ok(q.clone())).run().unwrap();
+        assert_eq!(same.shown().unwrap().values(), [0.0; 12]);
+        assert!(same.bundle().png.is_some());
     }
 }
