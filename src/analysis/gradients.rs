@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Tensor, Var};
 
-use super::metric::Metric;
+use super::metric::{Metric, mean};
 use crate::cache::ActivationCache;
 use crate::hooks::{HookPoint, Hooks, Selector};
 use crate::model::{HookedTransformer, Input, Logits, RunOptions, RunOutput};
@@ -32,7 +32,7 @@ impl Gradients {
 
     /// The metric, the mean over the prompts.
     pub fn value(&self) -> f32 {
-        self.values.iter().sum::<f32>() / self.values.len().max(1) as f32
+        mean(&self.values)
     }
 
     /// What was differentiated.

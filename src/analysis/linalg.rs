@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
 
+use super::labelled::unravel;
 use crate::{Error, Result};
 
 /// A complex number as (real, imaginary).
@@ -194,21 +195,6 @@ pub(crate) fn to_mat(t: &Tensor, name: &str, at: &[usize]) -> Result<Mat<f64>> {
         )));
     }
     Ok(MatRef::from_row_major_slice(&values, rows, cols).to_owned())
-}
-
-/// Index `item` of the row-major order of `shape`, as one index per axis.
-fn unravel(mut item: usize, shape: &[usize]) -> Vec<usize> {
-    let mut at: Vec<usize> = shape
-        .iter()
-        .rev()
-        .map(|&size| {
-            let index = item % size;
-            item /= size;
-            index
-        })
-        .collect();
-    at.reverse();
-    at
 }
 
 fn check_finite(mat: MatRef<'_, f64>) -> Result<()> {

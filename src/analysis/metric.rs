@@ -245,6 +245,11 @@ impl BoundMetric {
     }
 }
 
+/// The mean over the prompts, of which there is at least one.
+pub(crate) fn mean(values: &[f32]) -> f32 {
+    values.iter().sum::<f32>() / values.len() as f32
+}
+
 /// A metric that is a function of one token's entry in the logits of a prompt.
 fn of_answer(what: &str, answer: TokenChoice, of_logits: fn(&Tensor) -> Result<Tensor>) -> Metric {
     let name = format!("{what} of {}", named(&answer));
@@ -278,7 +283,7 @@ impl HookedTransformer {
     /// A metric of one run with hooks active, the mean over the prompts.
     pub fn measure_with_hooks(&self, input: impl Into<Input>, metric: &Metric, hooks: &Hooks) -> Result<f32> {
         let values = self.values_of(input, metric, hooks)?;
-        Ok(values.iter().sum::<f32>() / values.len() as f32)
+        Ok(mean(&values))
     }
 
     /// A metric of one run, a number for each prompt (or one, if the metric gives one for all).

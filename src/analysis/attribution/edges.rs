@@ -5,11 +5,12 @@ use std::fmt;
 use candle_core::{DType, Tensor};
 
 use super::circuit::CircuitGraph;
+use super::difference;
 use super::stream::{check_stream, reads, written, written_points};
-use super::{check_source, difference};
 use crate::analysis::labelled::{Axis, LabelledTensor};
-use crate::analysis::metric::Metric;
+use crate::analysis::metric::{Metric, mean};
 use crate::analysis::path_patching::{Receiver, Sender};
+use crate::analysis::sweep::check_source;
 use crate::cache::ActivationCache;
 use crate::error::near_misses;
 use crate::hooks::{Fires, HookPoint, Hooks, points};
@@ -152,7 +153,7 @@ impl HookedTransformer {
         ];
         Ok(EdgeScores {
             metric: metric.name().to_string(),
-            value: values.iter().sum::<f32>() / values.len() as f32,
+            value: mean(&values),
             matrix: LabelledTensor::new(
                 format!("Predicted change of the {}", metric.name()),
                 &(scores * exists)?,

@@ -20,36 +20,14 @@ pub use nodes::Attribution;
 
 use candle_core::{DType, Tensor};
 
-use crate::cache::ActivationCache;
+use crate::Result;
+use crate::analysis::sweep::fitted;
 use crate::hooks::HookPoint;
-use crate::model::HookedTransformer;
-use crate::{Error, Result};
-
-/// An error unless activations can be taken from this cache to change runs of this model.
-fn check_source(model: &HookedTransformer, source: &ActivationCache) -> Result<()> {
-    if !source.model().is(model) {
-        return Err(Error::msg(
-            "the source is the cache of another model (or of another load of the same one): cache a run of the model that \
-             is to be changed",
-        ));
-    }
-    if !source.has_batch_dim() {
-        return Err(Error::msg("the source has no batch dimension; give the cache as run_with_cache gave it"));
-    }
-    Ok(())
-}
 
 /// What a patch changes at a point, source - base, in f32 and the base's shape. Where both are the same nothing changes,
 /// masked scores (-inf) included.
 fn difference(point: &HookPoint, source: &Tensor, base: &Tensor) -> Result<Tensor> {
-    let fits = source.broadcast_as(base.shape()).map_err(|_| {
-        Error::msg(format!(
-            "'{point}' has shape {:?} in the source and {:?} in the run to change: patching copies place by place, so give \
-             prompts of equal length, and as many",
-            source.dims(),
-            base.dims()
-        ))
-    })?;
+    let fits = fitted(point, source, base)?;
     let (source, base) = (fits.to_device(base.device())?.to_dtype(DType::F32)?, base.to_dtype(DType::F32)?);
     let same = source.eq(&base)?;
     Ok(same.where_cond(&base.zeros_like()?, &(source - &base)?)?)

@@ -4,10 +4,10 @@ use std::fmt;
 
 use candle_core::{DType, Tensor};
 
-use super::{check_source, difference};
+use super::difference;
 use crate::analysis::labelled::{Axis, LabelledTensor, unknown_axis};
-use crate::analysis::metric::Metric;
-use crate::analysis::sweep::{axes_of, find_axis, position_labels, short_label, without_layer};
+use crate::analysis::metric::{Metric, mean};
+use crate::analysis::sweep::{axes_of, check_source, find_axis, position_labels, short_label, without_layer};
 use crate::cache::ActivationCache;
 use crate::hooks::{Activations, HookPoint, Hooks, PointInfo, Selector};
 use crate::model::{HookedTransformer, Input, RunOptions};
@@ -136,8 +136,7 @@ impl HookedTransformer {
             effects.push((point.clone(), ((change * gradients)? / steps as f64)?));
         }
         if let (Some(tokens), Some(logits)) = (&run.tokens, &run.logits) {
-            let values = metric.bind(self, tokens)?.values(logits)?;
-            value = values.iter().sum::<f32>() / values.len() as f32;
+            value = mean(&metric.bind(self, tokens)?.values(logits)?);
         }
         Ok(Attribution {
             metric: metric.name().to_string(),

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
-use crate::analysis::metric::{BoundMetric, Metric};
+use crate::analysis::metric::{BoundMetric, Metric, mean};
 use crate::cache::ActivationCache;
-use crate::hooks::{Fires, HookPoint, Hooks, Selector};
+use crate::hooks::{HookPoint, Hooks, Selector};
 use crate::model::{HookedTransformer, Input, RunOptions, RunOutput};
 use crate::progress::Progress;
 
-use super::mean;
+use super::check_source;
 use crate::tokens::Tokens;
 use crate::{Error, Result};
 
@@ -89,14 +89,7 @@ impl Base {
     /// Whether activations of another run can be put into this one: of the same model and, if they are copied from place to
     /// place, of prompts of the same length.
     pub(crate) fn check_source(&self, source: &ActivationCache, by_position: bool) -> Result<()> {
-        if !source.model().is(&self.model) {
-            return Err(Error::msg(
-                "the source is the cache of another model (or of another load of the same one): cache a run of the model that is swept",
-            ));
-        }
-        if !source.has_batch_dim() {
-            return Err(Error::msg("the source has no batch dimension; give the cache as run_with_cache gave it"));
-        }
+        check_source(&self.model, source)?;
         let Some(tokens) = source.tokens().filter(|_| by_position) else { return Ok(()) };
         let ((rows, len), (base_rows, base_len)) = (tokens.shape(), self.tokens.shape());
         if len != base_len {
@@ -274,11 +267,6 @@ impl Base {
 /// Copies of a batch, one behind the other.
 fn repeated(tokens: &Tokens, n: usize) -> Result<Tokens> {
     Tokens::from_ids(vec![tokens.ids(); n].concat())
-}
-
-/// Whether a point fires in a model, where it may be asked for.
-pub(super) fn can_fire(fires: &Fires) -> bool {
-    !matches!(fires, Fires::Never(_))
 }
 
 /// The name of a point with its layer left open, `blocks.{}.attn.hook_z`: points that differ in the layer only share it.

@@ -7,6 +7,7 @@ mod engine;
 mod operation;
 mod region;
 mod result;
+mod source;
 
 use std::sync::Arc;
 
@@ -20,12 +21,12 @@ use crate::model::{HookedTransformer, Input};
 use crate::progress::Progress;
 use crate::tokens::Tokens;
 use crate::{Error, Result};
-use engine::can_fire;
 use operation::Operation;
 
 pub(crate) use engine::{Base, MEMORY, without_layer};
 pub(crate) use region::{Region, axes_of, find_axis};
 pub use result::SweepResult;
+pub(crate) use source::{check_source, fitted};
 
 /// A sweep to be run: where to intervene, what to put there, and what to measure.
 ///
@@ -241,7 +242,7 @@ impl Sweep {
                     axis != "layer" || layer.is_none_or(|layer| layers.contains(&layer))
                 };
                 let wanted = self.only.iter().all(chosen);
-                if !wanted || !can_fire(&info.fires) {
+                if !wanted {
                     continue;
                 }
                 let name = without_layer(&info.point);
@@ -485,8 +486,4 @@ pub(crate) fn position_labels(tokens: &Tokens) -> Result<Vec<String>> {
         if rows.iter().all(|row| row[pos] == rows[0][pos]) { format!("{token} {pos}") } else { pos.to_string() }
     };
     Ok(first.iter().enumerate().map(label).collect())
-}
-
-fn mean(values: &[f32]) -> f32 {
-    values.iter().sum::<f32>() / values.len() as f32
 }

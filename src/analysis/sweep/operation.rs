@@ -7,6 +7,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
+use super::fitted;
 use crate::cache::ActivationCache;
 use crate::hooks::HookPoint;
 use crate::{Error, Result};
@@ -62,17 +63,7 @@ impl Operation {
     /// What it makes of an activation that needs nothing else than the source: the whole tensor, of the base's shape.
     /// None if it depends on the activation at hand.
     pub(super) fn replacement(&self, point: &HookPoint, base: &Tensor, axes: &[&str]) -> Result<Option<Tensor>> {
-        let like_base = |tensor: Tensor| -> Result<Tensor> {
-            let fits = tensor.broadcast_as(base.shape());
-            fits.map_err(|_| {
-                Error::msg(format!(
-                    "'{point}' has shape {:?} in the source and {:?} in the run to change: patching copies place by place, \
-                     so give prompts of equal length, and as many",
-                    tensor.dims(),
-                    base.dims()
-                ))
-            })
-        };
+        let like_base = |tensor: Tensor| fitted(point, &tensor, base);
         Ok(match self {
             Self::Patch(of) => Some(like_base(of.get(point)?)?),
             Self::Zero => Some(base.zeros_like()?),

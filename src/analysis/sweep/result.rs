@@ -4,9 +4,8 @@ use std::ops::Deref;
 
 use candle_core::{Device, Tensor};
 
-use super::mean;
 use crate::analysis::labelled::{Axis, LabelledTensor};
-use crate::analysis::metric::Metric;
+use crate::analysis::metric::{Metric, mean};
 use crate::{Error, Result};
 
 /// The metric of every run of a sweep, by the axes that it went along, with that of the run without a change.
