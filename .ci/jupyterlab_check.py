@@ -7,6 +7,7 @@ heatmap is not among the pictures. Leaves screenshots.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -86,8 +87,8 @@ def read_notebook(path):
     return len(notebook["cells"]), pictures, problems
 
 
-def start_lab(folder):
-    """A JupyterLab that serves `folder` and touches no settings of the user's; its process and address."""
+def start_lab(folder, root):
+    """A JupyterLab that serves `root` with settings of its own, in `folder`; its process and address."""
     for name, settings in LAB_SETTINGS.items():
         path = folder / "settings" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,7 @@ def start_lab(folder):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1"]
-    command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={folder / 'root'}"]
+    command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={root}"]
     with open(folder / "lab.log", "w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=lab_env(folder))
     address = f"http://127.0.0.1:{port}"
@@ -123,6 +124,26 @@ def stop(server):
         server.wait(20)
     except subprocess.TimeoutExpired:
         server.kill()
+
+
+@contextlib.contextmanager
+def lab_in_browser(folder, root):
+    """JupyterLab on `root` with its settings in `folder`, and Chromium: the browser, and the Lab's address."""
+    server, address = start_lab(folder, root)
+    try:
+        browser = start_browser()
+        try:
+            yield browser, address
+        finally:
+            browser.quit()
+    finally:
+        stop(server)
+
+
+def empty_folder(path):
+    """Whatever was there before is gone."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
 
 
 def start_browser():
@@ -176,8 +197,7 @@ def main():
     parser.add_argument("notebook", type=Path, help="an executed .ipynb")
     parser.add_argument("--out", type=Path, required=True, help="folder for the screenshots")
     arguments = parser.parse_args()
-    shutil.rmtree(arguments.out, ignore_errors=True)
-    arguments.out.mkdir(parents=True)
+    empty_folder(arguments.out)
 
     n_cells, pictures, problems = read_notebook(arguments.notebook)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -193,16 +213,9 @@ def main():
         trust = [sys.executable, "-m", "jupyter", "trust", str(trusted)]
         subprocess.run(trust, check=True, env=lab_env(folder), stdin=subprocess.DEVNULL)
 
-        server, address = start_lab(folder)
-        try:
-            browser = start_browser()
-            try:
-                for name in ["untrusted", "trusted"]:
-                    problems += look(browser, address, name, n_cells, pictures, arguments.out)
-            finally:
-                browser.quit()
-        finally:
-            stop(server)
+        with lab_in_browser(folder, folder / "root") as (browser, address):
+            for name in ["untrusted", "trusted"]:
+                problems += look(browser, address, name, n_cells, pictures, arguments.out)
     for problem in problems:
         print(f"FAILED: {problem}", file=sys.stderr)
     print(f"{len(pictures)} pictures looked at in two ways; screenshots in {arguments.out}")

@@ -82,6 +82,9 @@ pub enum Error {
     #[error("{}: {source}", .path.display())]
     Io { path: PathBuf, source: std::io::Error },
 
+    #[error("the work was interrupted; what was there before it is kept")]
+    Interrupted,
+
     #[error("{0}")]
     Candle(#[from] candle_core::Error),
 
@@ -93,6 +96,15 @@ impl Error {
     /// An error that is just a sentence.
     pub fn msg(sentence: impl fmt::Display) -> Self {
         Self::Message(sentence.to_string())
+    }
+
+    /// Whether an interrupt was the reason, in a hook too.
+    pub fn is_interrupt(&self) -> bool {
+        match self {
+            Self::Interrupted => true,
+            Self::HookFailed { source, .. } => source.is_interrupt(),
+            _ => false,
+        }
     }
 
     /// Wraps an input-output error with the path that it happened at.

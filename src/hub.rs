@@ -10,6 +10,7 @@
 
 mod bundled;
 mod checkpoints;
+mod download;
 mod files;
 mod folder;
 mod registry;
@@ -62,8 +63,8 @@ pub fn resolve_version(name: &str, version: &Version) -> Result<ModelFiles> {
 pub fn resolve_version_with(name: &str, version: &Version, settings: &HubSettings) -> Result<ModelFiles> {
     let name = name.trim();
     version.check()?;
-    if let Some(files) = bundled::find(name) {
-        return version.refuse_for(&files.origin).map(|()| files);
+    if let Some(found) = bundled::find(name, version) {
+        return found;
     }
     if let Some(found) = folder::find(name, version) {
         return found;
@@ -100,7 +101,8 @@ pub fn resolve_tokenizer_with(name: &str, settings: &HubSettings) -> Result<(Fil
         return Ok((tokenizer, config));
     }
     // Nothing of these is downloaded.
-    if let Some(found) = bundled::find(name).map(Ok).or_else(|| folder::find(name, &Version::default())).transpose()? {
+    let usual = Version::default();
+    if let Some(found) = bundled::find(name, &usual).or_else(|| folder::find(name, &usual)).transpose()? {
         let none = || Error::NoTokenizer { why: format!("there is no tokenizer.json in {}", found.origin) };
         return Ok((found.tokenizer.clone().ok_or_else(none)?, found.tokenizer_config));
     }

@@ -24,7 +24,9 @@
 //! - [`cache`]: what a run left behind.
 //! - [`tokens`]: text to token ids and back, and the traps on the way.
 //! - [`analysis`]: questions put to a model.
+//! - [`training`]: new models, and further training of others.
 //! - [`display`]: how values look in a notebook and in a terminal.
+//! - [`interrupt`]: stopping long work without losing anything.
 
 // A dependency for its feature alone: with it candle's matrix products use AVX-512 where the processor has it.
 use gemm as _;
@@ -37,13 +39,18 @@ mod families;
 mod formats;
 pub mod hooks;
 pub mod hub;
+pub mod interrupt;
 pub mod model;
+mod normal;
+mod ops;
 pub mod prelude;
 mod progress;
 pub mod tokens;
+pub mod training;
 pub mod weights;
+mod whole_file;
 
 pub use candle_core;
 pub use candle_nn;
 pub use error::{Error, Result};
-pub use progress::{Progress, Step};
+pub use progress::{Meter, Progress, Step};

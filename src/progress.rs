@@ -1,12 +1,16 @@
 //! How far a long piece of work is, for those who want to know.
 
+mod bar;
+
 use std::fmt;
-use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Who is told how far a long piece of work is: nobody ([`Progress::quiet`], the default), a line that is written anew
-/// ([`Progress::line`]), or a function ([`Progress::new`]).
+use bar::Bar;
+pub(crate) use bar::in_notebook;
+
+/// Who is told how far a long piece of work is: whoever looks at the notebook or the terminal ([`Progress::bar`], the
+/// default), nobody ([`Progress::quiet`]), or a function ([`Progress::new`]).
 ///
 /// ```
 /// use candlescope::prelude::*;
@@ -17,8 +21,14 @@ use std::time::{Duration, Instant};
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Default)]
-pub struct Progress {
-    tell: Option<Arc<Tell>>,
+pub struct Progress(Listener);
+
+#[derive(Clone, Default)]
+enum Listener {
+    #[default]
+    Bar,
+    Nobody,
+    Function(Arc<Tell>),
 }
 
 type Tell = dyn Fn(&Step) + Send + Sync;
@@ -72,65 +82,94 @@ impl fmt::Display for Step {
 }
 
 impl Progress {
-    /// Tells nobody.
-    pub fn quiet() -> Self {
-        Self::default()
+    /// One bar with rate and time left, drawn anew in place: in candlescope's notebooks and on a terminal, once the work
+    /// has taken half a second. Where nobody would see it (another host, a file, CI) it stays quiet.
+    pub fn bar() -> Self {
+        Self(Listener::Bar)
     }
 
-    /// Writes one line on standard error, anew about five times a second; notebooks and terminals show it in place.
-    pub fn line() -> Self {
-        let last: Mutex<Option<Instant>> = Mutex::new(None);
-        Self::new(move |step| {
-            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-            if step.finished || last.is_none_or(|last| last.elapsed() >= Duration::from_millis(200)) {
-                *last = (!step.finished).then(Instant::now);
-                let end = if step.finished { "\n" } else { "" };
-                // A closed standard error has no reader left to tell.
-                let _ = write!(std::io::stderr().lock(), "\r{:<78}{end}", step.to_string());
-            }
-        })
+    /// Tells nobody.
+    pub fn quiet() -> Self {
+        Self(Listener::Nobody)
     }
 
     /// Calls a function after each step of the work.
     pub fn new(tell: impl Fn(&Step) + Send + Sync + 'static) -> Self {
-        Self { tell: Some(Arc::new(tell)) }
+        Self(Listener::Function(Arc::new(tell)))
     }
 
-    /// Begins a piece of work that is counted in `unit`.
-    pub(crate) fn start(&self, what: impl Into<String>, unit: &str) -> Meter {
-        Meter { progress: self.clone(), what: what.into(), unit: unit.to_string(), started: Instant::now() }
+    /// Begins a piece of work that is counted in `unit`, such as a training loop of your own.
+    ///
+    /// ```
+    /// use candlescope::prelude::*;
+    /// let meter = Progress::bar().start("training", "steps");
+    /// for step in 0..100 {
+    ///     // .. one step ..
+    ///     meter.at(step + 1, Some((step + 1) as f64 / 100.0));
+    /// }
+    /// meter.finish(100);
+    /// ```
+    pub fn start(&self, what: impl Into<String>, unit: &str) -> Meter {
+        let ear = match &self.0 {
+            Listener::Bar => Ear::Bar(Bar::default()),
+            Listener::Nobody => Ear::Nobody,
+            Listener::Function(tell) => Ear::Function(tell.clone()),
+        };
+        Meter { ear, what: Mutex::new(what.into()), unit: unit.to_string(), started: Instant::now() }
     }
 }
 
 impl fmt::Debug for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.tell.is_some() { "Progress that is told" } else { "Progress that is quiet" })
+        f.write_str(match self.0 {
+            Listener::Bar => "Progress as a bar",
+            Listener::Nobody => "Progress that is quiet",
+            Listener::Function(_) => "Progress that is told",
+        })
     }
 }
 
-/// One piece of work, while it is done.
-pub(crate) struct Meter {
-    progress: Progress,
-    what: String,
+/// One piece of work, while it is done. A bar whose work ends early, by an error or an interrupt, says so.
+pub struct Meter {
+    ear: Ear,
+    what: Mutex<String>,
     unit: String,
     started: Instant,
 }
 
+enum Ear {
+    Bar(Bar),
+    Nobody,
+    Function(Arc<Tell>),
+}
+
 impl Meter {
-    /// So much is done.
-    pub(crate) fn at(&self, done: usize, fraction: Option<f64>) {
+    /// So many units are done, and this part of the whole (0 to 1), where the end is known.
+    pub fn at(&self, done: usize, fraction: Option<f64>) {
         self.tell(done, fraction, false);
     }
 
-    /// All is done.
-    pub(crate) fn finish(&self, done: usize) {
+    /// What is being done, from here on.
+    pub fn rename(&self, what: impl Into<String>) {
+        *self.what.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
+    }
+
+    /// All is done, so many units.
+    pub fn finish(&self, done: usize) {
         self.tell(done, Some(1.0), true);
     }
 
     fn tell(&self, done: usize, fraction: Option<f64>, finished: bool) {
-        if let Some(tell) = &self.progress.tell {
-            let (what, unit) = (self.what.clone(), self.unit.clone());
-            tell(&Step { what, done, unit, fraction, elapsed: self.started.elapsed(), finished });
+        let step = || {
+            let what = self.what.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let unit = self.unit.clone();
+            Step { what, done, unit, fraction, elapsed: self.started.elapsed(), finished }
+        };
+        match &self.ear {
+            Ear::Nobody => {}
+            Ear::Bar(bar) if bar.is_due(self.started, finished) => bar.show(&step()),
+            Ear::Bar(_) => {}
+            Ear::Function(tell) => tell(&step()),
         }
     }
 }

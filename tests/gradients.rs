@@ -148,7 +148,10 @@ fn a_padded_prompt_has_the_gradient_that_it_has_alone() {
         for layer in 0..model.cfg().n_layers {
             let gradient = both.grad(resid_pre(layer)).unwrap().narrow(0, 1, 1).unwrap();
             let real = gradient.narrow(1, 2, 3).unwrap();
-            assert!(max_difference(&real, &alone.grad(resid_pre(layer)).unwrap()) < 1e-4, "{name}, layer {layer}");
+            // Rounding goes with the size.
+            let size = max_difference(&real, &real.zeros_like().unwrap());
+            let difference = max_difference(&real, &alone.grad(resid_pre(layer)).unwrap());
+            assert!(difference < 1e-5 * (1.0 + size), "{name}, layer {layer}: {difference} of {size}");
             let padding = gradient.narrow(1, 0, 2).unwrap();
             assert!(max_difference(&padding, &padding.zeros_like().unwrap()) == 0.0, "{name}, layer {layer}");
         }

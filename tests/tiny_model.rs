@@ -1,5 +1,15 @@
-//! The bundled model `tiny` does what its card says, on prompts made here: other seeds, and pairs of names and opening
-//! templates that its training text never has.
+//! The bundled model `tiny` does what its card says, on prompts made here: other seeds, and pairs of names and templates that
+//! its training text never has.
+
+// The generator of the training text, which makes the held-out prompts as well.
+#[path = "../examples/train/rng.rs"]
+#[allow(dead_code)]
+mod rng;
+#[path = "../examples/train/text/mod.rs"]
+#[allow(dead_code)]
+mod text;
+#[path = "../examples/train/words.rs"]
+mod words;
 
 use candlescope::analysis::repeated_random_tokens;
 use candlescope::prelude::*;
@@ -27,7 +37,7 @@ fn random_tokens_are_easy_the_second_time() {
     }
     let (first, second) = (mean(&first), mean(&second));
     assert!(first > 6.0, "new random tokens can't be known, but their loss is {first}");
-    assert!(second < first / 2.0, "loss {first} the first time, {second} the second");
+    assert!(second < 0.5, "loss {first} the first time, {second} the second");
 }
 
 #[test]
@@ -58,62 +68,20 @@ fn a_head_attends_to_what_followed_the_previous_occurrence() {
 #[test]
 fn the_one_who_was_named_once_gets_the_gift() {
     let model = tiny();
-    let pairs = [
-        ("John", "Mary"),
-        ("Claire", "Mary"),
-        ("Mary", "Leo"),
-        ("Claire", "Michael"),
-        ("Alice", "Grace"),
-        ("Lucy", "David"),
-        ("Sarah", "Henry"),
-        ("Jane", "Simon"),
-        ("Laura", "Max"),
-        ("Clara", "Mark"),
-        ("Nora", "Martin"),
-        ("Maria", "David"),
-        ("Eva", "Tom"),
-        ("Tom", "Robert"),
-        ("Luke", "Martin"),
-    ];
-    // Openings that training had, with pairs of names it never had; then openings that it never had either.
-    let known = [
-        "After {A} and {B} went to the store,",
-        "{A} and {B} went to the market, then",
-        "Once {A} met {B} at the library,",
-        "While {A} and {B} were working at the farm,",
-    ];
-    let new = [
-        "As {A} and {B} walked near the lake,",
-        "One day {A} and {B} came to the market, and then",
-        "{A} and {B} were waiting at the station on Friday. Then",
-        "While {A} was at the library with {B},",
-    ];
-    let givings = ["gave a bottle of milk to", "handed a letter to", "decided to give a ring to", "sent a hat to"];
-    for (meetings, percent) in [(known, 97), (new, 85)] {
-        let (mut right, mut all, mut wrong) = (0, 0, Vec::new());
-        for (i, (one, other)) in pairs.into_iter().enumerate() {
-            for (j, meeting) in meetings.into_iter().enumerate() {
-                for (a, b, subject, answer) in [
-                    (one, other, one, other),
-                    (one, other, other, one),
-                    (other, one, one, other),
-                    (other, one, other, one),
-                ] {
-                    let meeting = meeting.replace("{A}", a).replace("{B}", b);
-                    let prompt = format!("{meeting} {subject} {}", givings[(i + j) % givings.len()]);
-                    let logits = model.forward(prompt.as_str()).unwrap();
-                    all += 1;
-                    if logits.logit_diff(&format!(" {answer}"), &format!(" {subject}")).unwrap() > 0.0 {
-                        right += 1;
-                    } else {
-                        wrong.push(prompt);
-                    }
-                }
-            }
+    let n = 400;
+    let mut wrong = Vec::new();
+    for i in 0..n {
+        // Pairs of names, and openings, that the training text never has; a third of the givings, too.
+        let exercise = text::indirect_object(&mut rng::Rng::new(20_261_127, i), text::Templates::HeldOut);
+        let logits = model.forward(exercise.prompt.as_str()).unwrap();
+        let names = [exercise.answer, exercise.subject].map(|name| format!(" {name}"));
+        if logits.logit_diff(&names[0], &names[1]).unwrap() <= 0.0 {
+            wrong.push(exercise.prompt);
         }
-        println!("{right} of {all}");
-        assert!(right * 100 >= all * percent, "{right} of {all}; not for: {wrong:#?}");
     }
+    let right = n as usize - wrong.len();
+    println!("{right} of {n}");
+    assert!(100 * right >= 95 * n as usize, "{right} of {n}; not for: {wrong:#?}");
 }
 
 #[test]
@@ -125,7 +93,7 @@ fn without_bos_the_first_name_counts_for_less() {
         run.logits.unwrap().logit_diff(" Claire", " Mary").unwrap()
     };
     let (with, without) = (diff(true), diff(false));
-    assert!(with > 1.0 && without < with - 1.0, "{with} with BOS, {without} without");
+    assert!(with > 1.0 && without < with - 3.0, "{with} with BOS, {without} without");
 
     let john = model.forward("After John and Mary went to the store, Mary gave a bottle of milk to").unwrap();
     assert!(john.logit_diff(" John", " Mary").unwrap() > 1.0);
@@ -148,5 +116,6 @@ fn it_goes_on_as_its_text_does() {
         model.generate(prompt, &options).unwrap().continuation(0).unwrap()
     };
     assert_eq!(more("Anna counted: one, two, three, four,", 3), " five, six");
-    assert_eq!(more("The cup is red. The bag is blue. What colour is the cup? The cup is", 2), " red.");
+    assert_eq!(more("Simon was afraid because the dog was very big. How was Simon? He was", 2), " afraid.");
+    assert_eq!(more("Anna learned the words: cat, bird, green. Anna said: cat, bird,", 1), " green");
 }

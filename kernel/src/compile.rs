@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::toolchain::Toolchain;
+use crate::compiler;
+use crate::toolchain::{Linker, Toolchain};
 
 /// How far the build is.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,14 +21,18 @@ pub struct Step {
 }
 
 /// Builds the package in `folder` just as evcxr will: same profile, target, flags and folders.
-pub fn run(toolchain: &Toolchain, folder: &Path, tell: &mut dyn FnMut(&Step)) -> Result<()> {
-    let mut child = Command::new(&toolchain.cargo)
+pub fn run(toolchain: &Toolchain, linker: Linker, folder: &Path, tell: &mut dyn FnMut(&Step)) -> Result<()> {
+    let mut cargo = Command::new(&toolchain.cargo);
+    Toolchain::restore(&mut cargo);
+    compiler::wrap(&mut cargo, &std::env::current_exe().context("candlescope can't find its own program file")?);
+    let mut child = cargo
         .args(["build", "--target", &toolchain.host])
+        .env(compiler::RECORDS, folder)
         .current_dir(folder)
         .env("CARGO_TARGET_DIR", "target")
         .env("CARGO_BUILD_BUILD_DIR", "target")
         .env("RUSTC", &toolchain.rustc)
-        .env("RUSTFLAGS", "-Cprefer-dynamic")
+        .env("RUSTFLAGS", linker.flags())
         // Cargo draws its progress bar into the pipe, where it is read.
         .env("CARGO_TERM_PROGRESS_WHEN", "always")
         .env("CARGO_TERM_PROGRESS_WIDTH", "120")

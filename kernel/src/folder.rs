@@ -5,12 +5,24 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::cargo;
+use crate::private;
+
 /// Held locked while the session lives.
 const IN_USE: &str = "in-use";
 
-/// Larger files are linked: compilers replace them whole. Smaller ones are copied: cargo rewrites its notes in place, and
-/// a session that builds something anew must not touch the template.
-const LARGE: u64 = 64 << 10;
+/// Names the template, in a crate's folder that has only what rustc needs so far.
+const TEMPLATE: &str = "template.txt";
+
+/// What a file in the template is to a session.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    /// Libraries are linked, since compilers replace them whole.
+    Libraries,
+    /// cargo's notes are copied: it rewrites them in place, and a session that builds something anew must not touch the
+    /// template. They are many, and rustc does without.
+    Notes,
+}
 
 /// Removed, with everything in it, when dropped.
 #[derive(Debug)]
@@ -22,12 +34,12 @@ pub struct SessionFolder {
 impl SessionFolder {
     /// Seeds a new folder below `sessions` from the template, and removes folders that dead sessions left there.
     pub fn create(template: &Path, sessions: &Path) -> Result<Self> {
-        fs::create_dir_all(sessions).with_context(|| format!("{} can't be created", sessions.display()))?;
+        private::create(sessions).with_context(|| format!("{} can't be created", sessions.display()))?;
         remove_dead(sessions);
         let name = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
         let path = sessions.join(name);
         let seed = || -> Result<File> {
-            fs::create_dir(&path)?;
+            private::create(&path)?;
             let in_use = File::create(path.join(IN_USE))?;
             in_use.lock()?;
             seed(template, &path.join("crate"))?;
@@ -55,45 +67,78 @@ impl Drop for SessionFolder {
     }
 }
 
+/// Whether a session still holds its folder.
+pub fn is_alive(folder: &Path) -> bool {
+    match File::open(folder.join(IN_USE)) {
+        Ok(file) => matches!(file.try_lock(), Err(TryLockError::WouldBlock)),
+        Err(_) => false,
+    }
+}
+
 fn remove_dead(sessions: &Path) {
     for entry in fs::read_dir(sessions).into_iter().flatten().flatten() {
-        let alive = match File::open(entry.path().join(IN_USE)) {
-            Ok(file) => matches!(file.try_lock(), Err(TryLockError::WouldBlock)),
-            Err(_) => false,
-        };
-        if !alive {
+        if !is_alive(&entry.path()) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
+/// Puts cargo's notes beside the libraries, if they are not there yet: a session whose cells only rustc compiles never needs them.
+pub fn complete(crate_folder: &Path) -> Result<()> {
+    let note = crate_folder.join(TEMPLATE);
+    let Ok(template) = fs::read_to_string(&note) else { return Ok(()) };
+    seed_part(Path::new(&template), crate_folder, Part::Notes)
+        .and_then(|()| fs::remove_file(&note))
+        .with_context(|| format!("the session's folder {} can't be filled", crate_folder.display()))
+}
+
 fn seed(template: &Path, to: &Path) -> std::io::Result<()> {
     fs::create_dir_all(to.join("src"))?;
     fs::write(to.join("src/lib.rs"), "")?;
+    fs::write(to.join(TEMPLATE), &*template.to_string_lossy())?;
     for name in ["Cargo.toml", "Cargo.lock"] {
         if template.join(name).is_file() {
             fs::copy(template.join(name), to.join(name))?;
         }
     }
-    link_tree(&template.join("target"), &to.join("target"))
+    // It names the folder that it is in.
+    if let Ok(text) = fs::read_to_string(template.join(cargo::RECORD)) {
+        fs::write(to.join(cargo::RECORD), text.replace(&*template.to_string_lossy(), &to.to_string_lossy()))?;
+    }
+    seed_part(template, to, Part::Libraries)
 }
 
-fn link_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+fn seed_part(template: &Path, to: &Path, part: Part) -> std::io::Result<()> {
+    link_tree(&template.join("target"), &to.join("target"), part)
+}
+
+fn link_tree(from: &Path, to: &Path, part: Part) -> std::io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let name = entry.file_name();
-        if belongs_to_cell(&name.to_string_lossy()) {
+        let text = name.to_string_lossy();
+        if belongs_to_cell(&text) || part == Part::Libraries && text == ".fingerprint" {
             continue;
         }
         let (source, target) = (entry.path(), to.join(&name));
         if entry.file_type()?.is_dir() {
-            link_tree(&source, &target)?;
-        } else if entry.metadata()?.len() < LARGE || fs::hard_link(&source, &target).is_err() {
+            link_tree(&source, &target, part)?;
+        } else if part_of(&source) != part {
+            continue;
+        } else if part == Part::Notes || fs::hard_link(&source, &target).is_err() {
             copy(&source, &target)?;
         }
     }
     Ok(())
+}
+
+fn part_of(file: &Path) -> Part {
+    let libraries = ["rlib", "rmeta", "so", "dylib", "dll", "lib", "a"];
+    match file.extension().and_then(|extension| extension.to_str()) {
+        Some(extension) if libraries.contains(&extension) => Part::Libraries,
+        _ => Part::Notes,
+    }
 }
 
 /// What each session writes itself, and must not share: the cell's own crate (`ctx`) and cargo's locks.
@@ -124,14 +169,19 @@ mod tests {
         let deps = template.join("target/debug/deps");
         fs::create_dir_all(&deps).unwrap();
         fs::write(template.join("Cargo.toml"), "manifest").unwrap();
-        for name in ["libcandle.rlib", "libctx.so", "ctx-12.d"] {
+        fs::write(template.join(cargo::RECORD), format!("{}/target", template.display())).unwrap();
+        for name in ["libcandle.rlib", "candle.d", "libctx.so", "ctx-12.d"] {
             fs::write(deps.join(name), name).unwrap();
         }
         let sessions = home.path().join("sessions");
         let folder = SessionFolder::create(&template, &sessions).unwrap();
         let copied = folder.crate_folder().join("target/debug/deps");
         assert!(copied.join("libcandle.rlib").is_file());
-        assert!(!copied.join("libctx.so").exists() && !copied.join("ctx-12.d").exists());
+        assert!(!copied.join("libctx.so").exists() && !copied.join("candle.d").exists());
+        complete(&folder.crate_folder()).unwrap();
+        assert!(copied.join("candle.d").is_file() && !copied.join("ctx-12.d").exists(), "what cargo needs comes later");
+        let record = fs::read_to_string(folder.crate_folder().join(cargo::RECORD)).unwrap();
+        assert_eq!(record, format!("{}/target", folder.crate_folder().display()));
         fs::write(folder.crate_folder().join("Cargo.toml"), "changed").unwrap();
         assert_eq!(fs::read_to_string(template.join("Cargo.toml")).unwrap(), "manifest");
 

@@ -2,7 +2,8 @@
 //!
 //! It is built in a template folder that looks just as evcxr's own folder will look, so that cargo finds nothing left
 //! to do there. The folder sits in the user's cache: `<cache>/candlescope/<key>/template`. The key stands for
-//! everything that would make cargo build all of it anew; within a key cargo itself knows what changed.
+//! everything that would make cargo build all of it anew (the toolchain, the source's place, the features); within a key
+//! cargo itself knows what changed, so an updated source builds only that.
 
 use std::fmt::Write;
 use std::fs::{self, File};
@@ -12,14 +13,23 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 
+use crate::cargo::Record;
 use crate::compile::{self, Step};
 use crate::folder::SessionFolder;
-use crate::toolchain::Toolchain;
+use crate::lock::Lock;
+use crate::private;
+use crate::toolchain::{Linker, Toolchain};
 
 /// Where the caches are, when not in the user's cache folder.
 const CACHE_VARIABLE: &str = "CANDLESCOPE_CACHE";
 /// Where candlescope's source is, when not where this binary was built from.
-const SOURCE_VARIABLE: &str = "CANDLESCOPE_SOURCE";
+pub const SOURCE_VARIABLE: &str = "CANDLESCOPE_SOURCE";
+
+/// Below a library's root: what sessions are copied from, and the sessions.
+pub const TEMPLATE: &str = "template";
+pub const SESSIONS: &str = "sessions";
+/// Below the cache folder: the tools of sessions, by toolchain.
+pub const TOOLS: &str = "tools";
 
 /// Dependencies run at release speed; the cells themselves stay checked and quick to compile. This overrides evcxr's
 /// manifest from a parent folder. What no model's speed hangs on is optimised less, which shortens a newcomer's wait:
@@ -45,7 +55,7 @@ ureq = { opt-level = 1 }
 "#;
 
 /// A small program beside the library, for commands that need the library but no notebook.
-const TOOLS: &str = "fn main() -> std::process::ExitCode {\n    candlescope::tools::main()\n}\n";
+const PROGRAM: &str = "fn main() -> std::process::ExitCode {\n    candlescope::tools::main()\n}\n";
 
 /// Where the session library is, or will be.
 #[derive(Debug, Clone)]
@@ -56,6 +66,14 @@ pub struct Library {
     /// The package candlescope-session.
     source: PathBuf,
     features: Vec<String>,
+    linker: Linker,
+}
+
+/// The state of the source's files: when the newest was changed, and how many there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    newest: Option<SystemTime>,
+    files: usize,
 }
 
 impl Library {
@@ -66,30 +84,83 @@ impl Library {
         let features = features.to_vec();
         let manifest = manifest(&source, &features);
         let mut hasher = DefaultHasher::new();
-        (&toolchain.version, env!("CARGO_PKG_VERSION"), manifest).hash(&mut hasher);
-        let root = cache()?.join(format!("{:016x}", hasher.finish()));
-        Ok(Self { toolchain, root, source, features })
+        let linker = Linker::find(&toolchain.host);
+        (&toolchain.version, &manifest, linker.flags()).hash(&mut hasher);
+        let cache = cache()?;
+        if cache.to_string_lossy().contains(' ') {
+            bail!(
+                "the cache folder {} has a space in its name, and evcxr can't load cells from there; set {CACHE_VARIABLE} to a \
+                 folder without one",
+                cache.display()
+            );
+        }
+        let root = cache.join(format!("{:016x}", hasher.finish()));
+        Ok(Self { toolchain, root, source, features, linker })
     }
 
     /// Builds what is missing or out of date, telling how far it is. Quick when there is nothing to do.
     pub fn build(&self, tell: &mut dyn FnMut(&Step)) -> Result<()> {
         let _lock = self.lock()?;
+        if self.is_fresh() {
+            return Ok(());
+        }
+        let began = SystemTime::now();
+        self.toolchain.add_source();
         self.write_template()?;
-        compile::run(&self.toolchain, &self.template(), tell)
+        let template = self.template();
+        if Record::read(&template).is_none() {
+            // Has the cell's crate compiled, and so recorded, in any case.
+            let source = template.join("src").join("lib.rs");
+            File::options().write(true).open(&source)?.set_modified(SystemTime::now())?;
+        }
+        compile::run(&self.toolchain, self.linker, &template, tell)?;
+        Record::complete(&template, &manifest(&self.source, &self.features))?;
+        let stamp = self.stamp();
+        File::create(&stamp).and_then(|file| file.set_modified(began)).with_context(|| cannot_write(&stamp))
     }
 
-    /// Whether the small program is newer than everything it was built from. Cargo knows better, but takes longer.
+    /// As old as the start of the last build.
+    fn stamp(&self) -> PathBuf {
+        self.root.join("built")
+    }
+
+    /// Whether it was built, be it out of date by now.
+    pub fn is_built(&self) -> bool {
+        self.tools().is_file()
+    }
+
+    /// Whether nothing has changed since the last build began. Cargo knows better, but takes longer.
     pub fn is_fresh(&self) -> bool {
-        let Ok(built) = fs::metadata(self.tools()).and_then(|file| file.modified()) else { return false };
-        let Some(root) = self.source.ancestors().nth(2) else { return false };
-        let parts = ["Cargo.toml", "Cargo.lock", "src", "kernel/session"];
-        parts.iter().all(|part| newest(&root.join(part)).is_some_and(|newest| newest <= built))
+        let Ok(built) = fs::metadata(self.stamp()).and_then(|file| file.modified()) else { return false };
+        self.source_state().newest.is_some_and(|newest| newest < built)
+    }
+
+    /// The state of the files that the library is built from.
+    pub fn source_state(&self) -> Source {
+        let mut state = Source { newest: None, files: 0 };
+        if let Some(root) = clone_of(&self.source) {
+            for part in ["Cargo.toml", "Cargo.lock", "src", "assets", "kernel/session"] {
+                state.add(&root.join(part));
+            }
+        }
+        state
+    }
+
+    /// What links the cells, and linked the library.
+    pub fn linker(&self) -> Linker {
+        self.linker
+    }
+
+    /// The session library's own file, where a copy of the template is in the folder `built_in`.
+    pub fn shared_library(&self, built_in: &Path) -> PathBuf {
+        use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+        self.output(built_in).join("deps").join(format!("{DLL_PREFIX}candlescope_session{DLL_SUFFIX}"))
     }
 
     /// A private copy of the template for one session; the library must be built.
     pub fn session_folder(&self) -> Result<SessionFolder> {
         let _lock = self.lock()?;
-        SessionFolder::create(&self.template(), &self.root.join("sessions"))
+        SessionFolder::create(&self.template(), &self.root.join(SESSIONS))
     }
 
     /// The line that begins a session.
@@ -108,9 +179,23 @@ impl Library {
         Ok(vec![output.join("deps"), output, self.toolchain.libraries()?])
     }
 
+    /// The folder of everything that belongs to this library.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The package that it is built from.
+    pub fn source(&self) -> &Path {
+        &self.source
+    }
+
+    pub fn features(&self) -> &[String] {
+        &self.features
+    }
+
     /// The folder that sessions are copied from.
     pub fn template(&self) -> PathBuf {
-        self.root.join("template")
+        self.root.join(TEMPLATE)
     }
 
     fn output(&self, built_in: &Path) -> PathBuf {
@@ -126,7 +211,7 @@ impl Library {
         write(&self.root.join("Cargo.toml"), "[workspace]\nexclude = [\"template\", \"sessions\"]\n")?;
         write(&template.join("Cargo.toml"), &manifest(&self.source, &self.features))?;
         write(&template.join("src/lib.rs"), "")?;
-        write(&template.join("src/main.rs"), TOOLS)?;
+        write(&template.join("src/main.rs"), PROGRAM)?;
         // The versions that candlescope was tested with.
         if let Some(lock) = self.source.ancestors().map(|folder| folder.join("Cargo.lock")).find(|lock| lock.is_file())
         {
@@ -137,24 +222,22 @@ impl Library {
     }
 
     /// One builder, and no copying while building.
-    fn lock(&self) -> Result<File> {
-        create(&self.root)?;
-        let path = self.root.join("lock");
-        let file = File::create(&path).with_context(|| cannot_write(&path))?;
-        file.lock().with_context(|| format!("{} can't be locked", path.display()))?;
-        Ok(file)
+    fn lock(&self) -> Result<Lock> {
+        let path = lock_file(&self.root);
+        Lock::wait(&path).with_context(|| cannot_write(&path))
     }
 }
 
-/// When the file, or the newest file below the folder, was changed.
-fn newest(path: &Path) -> Option<SystemTime> {
-    let mut newest = fs::metadata(path).and_then(|file| file.modified()).ok()?;
-    if path.is_dir() {
-        for entry in fs::read_dir(path).ok()? {
-            newest = newest.max(self::newest(&entry.ok()?.path())?);
+impl Source {
+    /// Adds a file, or all files below a folder.
+    fn add(&mut self, path: &Path) {
+        let Ok(found) = fs::metadata(path) else { return };
+        self.files += 1;
+        self.newest = self.newest.max(found.modified().ok());
+        if found.is_dir() {
+            fs::read_dir(path).into_iter().flatten().flatten().for_each(|entry| self.add(&entry.path()));
         }
     }
-    Some(newest)
 }
 
 /// What evcxr 0.22 writes for a session whose only dependency is ours. Cargo compares the profile and the dependencies,
@@ -201,7 +284,20 @@ fn dependency(source: &Path, features: &[String]) -> String {
     line + " }"
 }
 
-fn source() -> Result<PathBuf> {
+/// The source and the features that a template's manifest names, if candlescope wrote it.
+pub fn named_in(manifest: &str) -> Option<(PathBuf, Vec<String>)> {
+    let start = "candlescope = { package = \"candlescope-session\", path = \"";
+    let rest = manifest.lines().find_map(|line| line.strip_prefix(start))?;
+    let (path, rest) = match rest.split_once("\", features = [") {
+        Some((path, rest)) => (path, rest.strip_suffix("] }")?),
+        None => (rest.strip_suffix("\" }")?, ""),
+    };
+    let features = rest.split(", ").map(|name| name.trim_matches('"').to_string()).filter(|name| !name.is_empty());
+    Some((PathBuf::from(path.replace("\\\"", "\"")), features.collect()))
+}
+
+/// The package candlescope-session in candlescope's source.
+pub fn source() -> Result<PathBuf> {
     let source = match std::env::var_os(SOURCE_VARIABLE) {
         Some(folder) => PathBuf::from(folder).join("kernel").join("session"),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("session"),
@@ -215,8 +311,18 @@ fn source() -> Result<PathBuf> {
     Ok(source)
 }
 
+/// The clone that a package candlescope-session is part of.
+pub fn clone_of(source: &Path) -> Option<&Path> {
+    source.ancestors().nth(2)
+}
+
+/// Held by whoever builds, copies or removes the library at `root`.
+pub fn lock_file(root: &Path) -> PathBuf {
+    root.join("lock")
+}
+
 /// `<cache>/candlescope`
-fn cache() -> Result<PathBuf> {
+pub fn cache() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os(CACHE_VARIABLE) {
         return Ok(PathBuf::from(folder));
     }
@@ -227,7 +333,7 @@ fn cache() -> Result<PathBuf> {
 }
 
 fn create(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| cannot_write(folder))
+    private::create(folder).with_context(|| cannot_write(folder))
 }
 
 /// Writes only what changed, so that cargo sees no new time on an old file.
@@ -248,6 +354,15 @@ fn cannot_write(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manifest_tells_what_it_was_written_for() {
+        for features in [vec![], vec!["cuda".to_string()], vec!["a".to_string(), "b".to_string()]] {
+            let source = PathBuf::from("/a \"b\"/session");
+            assert_eq!(named_in(&manifest(&source, &features)), Some((source, features)));
+        }
+        assert_eq!(named_in("[package]\nname = \"ctx\"\n"), None);
+    }
 
     #[test]
     fn features_reach_the_dependency() {

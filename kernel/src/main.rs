@@ -5,20 +5,37 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bar;
+mod cached;
+mod cargo;
+mod cell;
+mod clean;
 mod compile;
+mod compiler;
+mod doctor;
 mod environment;
 mod failure;
 mod folder;
 mod install;
+mod interrupt;
+mod is_complete;
+mod jupyter;
+mod kernelspec;
+mod lab;
 mod library;
 mod loader;
+mod lock;
 mod notebook;
 mod page;
+mod private;
+mod programs;
 mod progress;
 mod relay;
+mod repl;
 mod run;
 mod serve;
 mod session;
+mod space;
 mod toolchain;
 mod tools;
 
@@ -51,8 +68,12 @@ enum Task {
         #[command(flatten)]
         place: install::Place,
     },
+    /// Open JupyterLab, with the kernel registered and the session library built
+    Lab(lab::Options),
     /// Execute a notebook, without Jupyter or Python
     Run(run::Options),
+    /// Evaluate cells in a terminal, or from standard input
+    Repl(repl::Options),
     /// Show how a text is cut into tokens
     Tokens {
         text: String,
@@ -66,6 +87,10 @@ enum Task {
         #[arg(default_value = "", hide_default_value = true)]
         filter: String,
     },
+    /// Look whether everything is there that notebooks need
+    Doctor,
+    /// Free disk space: remove session libraries that nothing uses any more
+    Clean(clean::Options),
     /// Serve a notebook; Jupyter starts this
     #[command(hide = true)]
     Kernel {
@@ -76,17 +101,41 @@ enum Task {
     },
 }
 
-fn main() -> ExitCode {
-    relay::hook();
-    if let Some(code) = environment::without_cargo() {
-        return code;
+impl Task {
+    /// Whether it evaluates cells.
+    fn has_session(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Repl(_) | Self::Kernel { .. })
     }
-    let result = match Cli::parse().command {
+}
+
+fn main() -> ExitCode {
+    compiler::hook();
+    cargo::hook();
+    relay::hook();
+    let task = Cli::parse().command;
+    match environment::prepare(task.has_session()) {
+        Ok(None) => {}
+        Ok(Some(code)) => return code,
+        // The first cell says it, where people read it.
+        Err(error) if matches!(task, Task::Kernel { .. }) => eprintln!("error: {error:#}"),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let result = match task {
         Task::Install { place, features, no_build } => install::install(&place, &features, !no_build).map(|()| true),
         Task::Uninstall { place } => install::uninstall(&place).map(|()| true),
+        Task::Lab(options) => match lab::lab(&options) {
+            Ok(status) => return status,
+            Err(error) => Err(error),
+        },
         Task::Run(options) => run::run(&options),
+        Task::Repl(options) => repl::run(&options),
         Task::Tokens { text, model } => tools::tokens(&text, &model),
         Task::Models { filter } => tools::models(&filter),
+        Task::Doctor => doctor::doctor(),
+        Task::Clean(options) => clean::clean(&options),
         Task::Kernel { control_file, features } => serve::serve(&control_file, features).map(|()| true),
     };
     match result {

@@ -1,6 +1,6 @@
 //! Notebook files: nbformat 4, read with any minor version and written as 4.5.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 
@@ -24,6 +24,8 @@ pub struct Cell {
     pub source: String,
     /// As nbformat has them; only code cells have any.
     pub outputs: Vec<Value>,
+    /// Which of them are the live pictures.
+    live: HashMap<u64, usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,12 +140,13 @@ impl Cell {
             Some(_) => bail!("its outputs are not a list"),
             None => Vec::new(),
         };
-        Ok(Self { fields, kind, source, outputs })
+        Ok(Self { fields, kind, source, outputs, live: HashMap::new() })
     }
 
     /// Forgets what an earlier run left.
     pub fn clear(&mut self) {
         self.outputs.clear();
+        self.live.clear();
         self.fields.insert("execution_count".into(), Value::Null);
     }
 
@@ -165,6 +168,16 @@ impl Cell {
                 "metadata": {},
                 "execution_count": count,
             })),
+            Output::Live { id, data, .. } => {
+                let at = *self.live.entry(*id).or_insert(self.outputs.len());
+                let display = json!({ "output_type": "display_data", "data": bundle(data), "metadata": {} });
+                match self.outputs.get_mut(at) {
+                    Some(earlier) => *earlier = display,
+                    None => self.outputs.push(display),
+                }
+            }
+            // A file shows how far things came, not how far they were.
+            Output::Progress(_) => {}
         }
     }
 
@@ -192,10 +205,11 @@ impl Cell {
             && last["name"] == name
         {
             let joined = lines_to_text(&last["text"]).unwrap_or_default() + text;
-            last["text"] = text_to_lines(&joined);
+            last["text"] = text_to_lines(&overwritten(&joined));
             return;
         }
-        self.outputs.push(json!({ "output_type": "stream", "name": name, "text": text_to_lines(text) }));
+        let text = text_to_lines(&overwritten(text));
+        self.outputs.push(json!({ "output_type": "stream", "name": name, "text": text }));
     }
 
     fn to_value(&self) -> Value {
@@ -207,6 +221,26 @@ impl Cell {
         }
         Value::Object(fields)
     }
+}
+
+/// What is left of lines that carriage returns took back to their start. A last line that was only taken back waits for what
+/// comes.
+fn overwritten(text: &str) -> String {
+    if !text.contains('\r') {
+        return text.to_string();
+    }
+    let line = |line: &str| {
+        let (body, end) = match line.strip_suffix('\n') {
+            Some(body) => (body.strip_suffix('\r').unwrap_or(body), "\n"),
+            None => (line, ""),
+        };
+        let kept = match body.strip_suffix('\r') {
+            Some(before) => before.rfind('\r').map_or(body, |at| &body[at + 1..]),
+            None => body.rfind('\r').map_or(body, |at| &body[at + 1..]),
+        };
+        format!("{kept}{end}")
+    };
+    text.split_inclusive('\n').map(line).collect()
 }
 
 /// A mime bundle as Jupyter wants it: JSON types as JSON, images without line breaks, the rest as text.
@@ -257,6 +291,21 @@ mod tests {
         ],
         "metadata": {"authors": ["someone"]}, "nbformat": 4, "nbformat_minor": 2
     }"##;
+
+    #[test]
+    fn carriage_returns_overwrite_their_line() {
+        assert_eq!(overwritten("a\n10 %\r20 %\r30 %\nb"), "a\n30 %\nb");
+        assert_eq!(overwritten("10 %\r20 %\r"), "20 %\r");
+        assert_eq!(overwritten("dos\r\n"), "dos\n");
+        let mut cell = Notebook::parse(CODE_CELL).unwrap().cells.remove(0);
+        for text in ["10 %\r", "20 %\r", "done\n"] {
+            cell.push(&Output::Stdout(text.into()), 1);
+        }
+        assert_eq!(cell.outputs[0]["text"], json!(["done\n"]));
+    }
+
+    const CODE_CELL: &str = r#"{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "code", "id": "a",
+        "metadata": {}, "source": "1", "outputs": [], "execution_count": null}]}"#;
 
     #[test]
     fn what_is_not_known_is_kept() {

@@ -1,4 +1,5 @@
-//! The build's progress in a terminal: a bar, or a line every few seconds where the output is not a terminal.
+//! Progress in a terminal: a bar for the build (or a line every few seconds where the output is not a terminal), and one for
+//! the work of a cell.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -6,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::bar::{Bar, BarState};
 use crate::compile::Step;
 use crate::library::Library;
 
@@ -21,6 +23,30 @@ pub fn build(library: &Library) -> Result<()> {
     result
 }
 
+/// The bar of a cell's work, on standard error; nothing where that is not a terminal.
+#[derive(Default)]
+pub struct CellBar(Option<ProgressBar>);
+
+impl CellBar {
+    pub fn show(&mut self, bar: &Bar) {
+        if bar.state != BarState::Running {
+            return self.clear();
+        }
+        if std::io::stderr().is_terminal() {
+            let shown = self.0.get_or_insert_with(|| drawn_as(1000, "{bar:24} {wide_msg}"));
+            shown.set_position((bar.fraction.unwrap_or(0.0) * 1000.0) as u64);
+            shown.set_message(bar.text.clone());
+        }
+    }
+
+    /// Takes the bar away, for whatever else is to be written.
+    pub fn clear(&mut self) {
+        if let Some(bar) = self.0.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 struct Reporter {
     started: Instant,
     last: Option<Instant>,
@@ -33,10 +59,8 @@ impl Reporter {
             eprintln!("Building the session library (once; some minutes the first time, seconds after an update).");
         }
         if std::io::stderr().is_terminal() {
-            let bar = self.bar.get_or_insert_with(|| {
-                let style = ProgressStyle::with_template("{bar:40} {pos}/{len} crates, {elapsed}  {wide_msg}");
-                ProgressBar::new(step.total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-            });
+            let look = "{bar:40} {pos}/{len} crates, {elapsed}  {wide_msg}";
+            let bar = self.bar.get_or_insert_with(|| drawn_as(step.total, look));
             bar.set_length(step.total);
             bar.set_position(step.done);
             bar.set_message(step.current.clone());
@@ -56,4 +80,9 @@ impl Reporter {
             eprintln!("The session library is ready ({} s).", self.started.elapsed().as_secs());
         }
     }
+}
+
+fn drawn_as(length: u64, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length).with_style(style)
 }

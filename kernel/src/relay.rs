@@ -6,41 +6,40 @@
 //! real one says is told to the session as an [`Event`] (one JSON line each, on the relay's standard error, which evcxr
 //! hands on untouched), in order. evcxr itself gets only the markers that it needs.
 
+mod sort;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, Read, Write};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+
+use crate::bar::Bar;
+use crate::interrupt::{State, Switch};
+use crate::toolchain::Toolchain;
+use sort::{Marker, Said, Sorter};
 
 /// Set in the environment of the relay.
 const RELAY: &str = "CANDLESCOPE_RELAY";
 /// Set in the environment of the process that runs the cells: the relay's process id.
 const RELAY_PID: &str = "CANDLESCOPE_RELAY_PID";
+/// Set for both by the session: the session library's file, and that this kernel is there.
+const LIBRARY: &str = "CANDLESCOPE_LIBRARY";
+const KERNEL: &str = "CANDLESCOPE_KERNEL";
+/// The function of the session library that is called behind each cell.
+const AFTER_CELL: &str = "candlescope_after_cell";
 /// The mime type under which a run's number reaches the session through evcxr's own result.
 pub const RUN_NUMBER: &str = "candlescope/run";
 
-/// evcxr's markers.
-const BEGIN_CONTENT: &str = "EVCXR_BEGIN_CONTENT ";
-const END_CONTENT: &str = "EVCXR_END_CONTENT";
-const COMPLETE: &str = "EVCXR_EXECUTION_COMPLETE";
-const PANICKED: &str = "EVCXR_PANIC_NOTIFICATION";
-const USER_ERROR: &str = "EVCXR_ERROR_OCCURRED";
-const INPUT: &str = "EVCXR_INPUT_REQUEST";
-const TYPE_CHANGED: &str = "EVCXR_VARIABLE_CHANGED_TYPE:";
-const MARKER_START: &str = "EVCXR_";
-
-/// Text without its newline is shown after this time without more.
-const PARTIAL_LINE: Duration = Duration::from_millis(100);
-/// A display that nothing follows for this long is shown without waiting for the end of the cell.
-const LONELY_DISPLAY: Duration = Duration::from_millis(200);
-/// Standard error is collected this long, so that the message of an error stays in one piece.
-const ERROR_TEXT: Duration = Duration::from_millis(50);
 /// How long standard error may lag behind a marker on standard output.
 const ERROR_LAG: Duration = Duration::from_millis(8);
+/// How long the message of a panic may lag, on a machine that is very busy.
+const PANIC_LAG: Duration = Duration::from_millis(500);
 
 /// Something that happened while a cell ran.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +51,10 @@ pub enum Event {
         data: BTreeMap<String, String>,
         last: bool,
     },
+    /// How far a long piece of work is.
+    Progress(Bar),
+    /// The cell is compiled, and runs now.
+    Started,
     /// The cell panicked; the text is what standard error said.
     Panicked(String),
     /// A `?` ended the cell; the text is the error's.
@@ -62,10 +65,23 @@ pub enum Event {
     Ended(String),
 }
 
-/// The command that evcxr is to start as its child.
-pub fn command() -> std::io::Result<Command> {
+/// The command that evcxr is to start as its child, which finds the session library in the file `library`.
+pub fn command(switch: &Switch, library: &Path) -> std::io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.env(RELAY, "1");
+    command
+        .env(RELAY, "1")
+        .env(KERNEL, env!("CARGO_PKG_VERSION"))
+        .env(LIBRARY, library)
+        .env(crate::interrupt::FILE, switch.path());
+    Toolchain::restore(&mut command);
+    // Ctrl-C in a terminal is for the session, which asks the cell to stop; it must not end the cell's process.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    #[cfg(windows)]
+    {
+        const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
+        std::os::windows::process::CommandExt::creation_flags(&mut command, CREATE_NEW_PROCESS_GROUP);
+    }
     Ok(command)
 }
 
@@ -103,6 +119,8 @@ enum Message {
     Err(Vec<u8>),
     OutEnded,
     ErrEnded,
+    /// A cell that was interrupted before it began; it does not run.
+    Refused,
     /// evcxr closed our standard input: the session is over.
     Closed,
 }
@@ -125,10 +143,9 @@ fn relay() -> std::io::Result<i32> {
         pump(stderr, sender.clone(), Message::Err, Message::ErrEnded);
     }
     let runs = Arc::new(AtomicU64::new(0));
-    if let Some(stdin) = child.stdin.take() {
-        forward_input(stdin, runs.clone(), sender);
-    }
-    Relay::new(messages, runs).run(&mut child)
+    let input = Arc::new(Mutex::new(child.stdin.take()));
+    forward_input(input.clone(), runs.clone(), sender);
+    Relay { messages, waiting: VecDeque::new(), runs, input, sorter: Sorter::new(), cleans_up: false }.run(&mut child)
 }
 
 fn pump(mut from: impl Read + Send + 'static, to: Sender<Message>, wrap: fn(Vec<u8>) -> Message, ended: Message) {
@@ -143,20 +160,38 @@ fn pump(mut from: impl Read + Send + 'static, to: Sender<Message>, wrap: fn(Vec<
     });
 }
 
-fn forward_input(mut stdin: impl Write + Send + 'static, runs: Arc<AtomicU64>, to: Sender<Message>) {
+/// The way to the process of the cells; none when it is closed.
+type Input = Arc<Mutex<Option<ChildStdin>>>;
+
+fn forward_input(input: Input, runs: Arc<AtomicU64>, to: Sender<Message>) {
+    let switch = Switch::from_environment();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines() {
             let Ok(line) = line else { break };
             if line.starts_with("LOAD_AND_RUN ") {
                 runs.fetch_add(1, Ordering::SeqCst);
+                if let Some(switch) = switch.as_ref().filter(|switch| switch.state() != State::Off) {
+                    let refused = switch.set(State::Heard).is_ok() && to.send(Message::Refused).is_ok();
+                    if refused {
+                        continue;
+                    }
+                }
+                tell(&Event::Started);
             }
-            if writeln!(stdin, "{line}").and_then(|()| stdin.flush()).is_err() {
+            if write_line(&input, &line).is_err() {
                 return;
             }
         }
-        drop(stdin);
+        input.lock().unwrap_or_else(PoisonError::into_inner).take();
         let _ = to.send(Message::Closed);
     });
+}
+
+fn write_line(input: &Input, line: &str) -> std::io::Result<()> {
+    match input.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        Some(stdin) => writeln!(stdin, "{line}").and_then(|()| stdin.flush()),
+        None => Err(std::io::ErrorKind::BrokenPipe.into()),
+    }
 }
 
 struct Relay {
@@ -164,43 +199,34 @@ struct Relay {
     /// Output that came while standard error was being waited for.
     waiting: VecDeque<Message>,
     runs: Arc<AtomicU64>,
-    line: Vec<u8>,
-    line_since: Instant,
-    content: Option<(String, String)>,
-    bundle: BTreeMap<String, String>,
-    bundle_since: Instant,
-    errors: Vec<u8>,
-    errors_since: Instant,
+    input: Input,
+    sorter: Sorter,
+    /// Whether what runs now is the session library's function behind a cell.
+    cleans_up: bool,
 }
 
 impl Relay {
-    fn new(messages: Receiver<Message>, runs: Arc<AtomicU64>) -> Self {
-        let now = Instant::now();
-        Self {
-            messages,
-            waiting: VecDeque::new(),
-            runs,
-            line: Vec::new(),
-            line_since: now,
-            content: None,
-            bundle: BTreeMap::new(),
-            bundle_since: now,
-            errors: Vec::new(),
-            errors_since: now,
-        }
-    }
-
     fn run(&mut self, child: &mut Child) -> std::io::Result<i32> {
         loop {
             match self.next(Duration::from_millis(25)) {
-                Ok(Message::Out(bytes)) => self.take_output(&bytes),
-                Ok(Message::Err(bytes)) => self.take_errors(&bytes),
+                Ok(Message::Out(bytes)) => self.sorter.output(&bytes),
+                Ok(Message::Err(bytes)) => self.sorter.errors(&bytes),
                 Ok(Message::ErrEnded) => {}
+                Ok(Message::Refused) => {
+                    say(&Marker::Failed(None).text(0));
+                    self.finish();
+                }
                 Ok(Message::OutEnded) | Err(RecvTimeoutError::Disconnected) => return self.end(child),
                 Ok(Message::Closed) => return close(child),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            self.show_what_waits();
+            self.sorter.time_passes();
+            for said in self.sorter.take() {
+                match said {
+                    Said::Event(event) => tell(&event),
+                    Said::Marker(marker) => self.hand_on(marker),
+                }
+            }
         }
     }
 
@@ -211,109 +237,57 @@ impl Relay {
         }
     }
 
-    /// Emits what has waited long enough for company.
-    fn show_what_waits(&mut self) {
-        if !self.errors.is_empty() && (self.errors_since.elapsed() > ERROR_TEXT || self.errors.len() > 1 << 16) {
-            self.show_errors();
-        }
-        if !self.bundle.is_empty() && self.content.is_none() && self.bundle_since.elapsed() > LONELY_DISPLAY {
-            self.show_bundle(false);
-        }
-        if !self.line.is_empty() && self.content.is_none() && self.line_since.elapsed() > PARTIAL_LINE {
-            let complete = complete_characters(&self.line);
-            let text = String::from_utf8_lossy(&self.line[..complete]).into_owned();
-            if complete > 0 && !may_hold_marker(&text) {
-                self.line.drain(..complete);
-                self.show_text(text);
-            }
-        }
-    }
-
-    fn take_errors(&mut self, bytes: &[u8]) {
-        if self.errors.is_empty() {
-            self.errors_since = Instant::now();
-        }
-        self.errors.extend_from_slice(bytes);
-    }
-
-    fn take_output(&mut self, bytes: &[u8]) {
-        let mut rest = bytes;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            self.line.extend_from_slice(&rest[..end]);
-            rest = &rest[end + 1..];
-            let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
-            self.take_line(line);
-        }
-        if !rest.is_empty() {
-            self.line.extend_from_slice(rest);
-            self.line_since = Instant::now();
-        }
-    }
-
-    fn take_line(&mut self, line: String) {
-        if let Some((mime, content)) = &mut self.content {
-            if line == END_CONTENT {
-                let (mime, content) = (std::mem::take(mime), std::mem::take(content));
-                self.content = None;
-                self.add_content(mime, content);
-                return;
-            }
-            if !line.ends_with(PANICKED) {
-                if !content.is_empty() {
-                    content.push('\n');
+    fn hand_on(&mut self, marker: Marker) {
+        match &marker {
+            Marker::Complete => {
+                self.cleans_up = !self.cleans_up && self.clean_up();
+                if !self.cleans_up {
+                    self.finish();
                 }
-                content.push_str(&line);
                 return;
             }
-            self.content = None;
-        }
-        if let Some((before, mime)) = line.split_once(BEGIN_CONTENT) {
-            if !before.is_empty() {
-                self.show_text(before.to_string());
+            Marker::Panicked => {
+                // Its message was written before the marker, to the other pipe.
+                let until = Instant::now() + PANIC_LAG;
+                self.wait_for_errors();
+                while !self.sorter.has_errors() && Instant::now() < until {
+                    self.wait_for_errors();
+                }
+                tell(&Event::Panicked(self.sorter.take_errors()));
             }
-            self.content = Some((mime.to_string(), String::new()));
-        } else if let Some(before) = line.strip_suffix(COMPLETE) {
-            self.show_rest(before);
-            self.finish();
-        } else if let Some(before) = line.strip_suffix(PANICKED) {
-            self.show_rest(before);
-            let text = self.take_message();
-            tell(&Event::Panicked(text));
-            say(PANICKED);
-        } else if let Some(before) = line.strip_suffix(USER_ERROR) {
-            self.show_rest(before);
-            let text = self.take_message();
-            tell(&Event::Failed(text));
-            say(USER_ERROR);
-        } else if line.starts_with(TYPE_CHANGED) || line.starts_with(INPUT) {
-            say(&line);
-        } else {
-            self.show_text(line + "\n");
+            Marker::Failed(message) => {
+                let message = message.clone().unwrap_or_else(|| {
+                    self.wait_for_errors();
+                    self.sorter.take_errors()
+                });
+                tell(&Event::Failed(message));
+            }
+            Marker::Line(_) => {}
         }
+        say(&marker.text(0));
     }
 
-    fn add_content(&mut self, mime: String, content: String) {
-        if self.bundle.contains_key(&mime) {
-            self.show_bundle(false);
-        }
-        self.bundle.insert(mime, content);
-        self.bundle_since = Instant::now();
+    /// Has the session library write out what still waits in its buffers; `false` when it can't.
+    fn clean_up(&self) -> bool {
+        // What can't be loaded would end the process.
+        std::env::var(LIBRARY).is_ok_and(|library| {
+            Path::new(&library).is_file()
+                && write_line(&self.input, &format!("LOAD_AND_RUN {library} {AFTER_CELL}")).is_ok()
+        })
     }
 
+    /// The cell is over.
     fn finish(&mut self) {
         self.wait_for_errors();
-        self.show_errors();
-        self.show_bundle(true);
+        self.sorter.finish();
+        for said in self.sorter.take() {
+            if let Said::Event(event) = said {
+                tell(&event);
+            }
+        }
         let run = self.runs.load(Ordering::SeqCst);
         tell(&Event::Finished(run));
-        say(&format!("{BEGIN_CONTENT}{RUN_NUMBER}\n{run}\n{END_CONTENT}\n{COMPLETE}"));
-    }
-
-    /// What standard error said just before a marker: the message of a panic or an error.
-    fn take_message(&mut self) -> String {
-        self.show_bundle(false);
-        self.wait_for_errors();
-        String::from_utf8_lossy(&std::mem::take(&mut self.errors)).into_owned()
+        say(&Marker::Complete.text(run));
     }
 
     /// The two streams are separate pipes: gives standard error a moment to catch up.
@@ -321,7 +295,7 @@ impl Relay {
         let mut later = VecDeque::new();
         while let Ok(message) = self.next(ERROR_LAG) {
             match message {
-                Message::Err(bytes) => self.take_errors(&bytes),
+                Message::Err(bytes) => self.sorter.errors(&bytes),
                 Message::ErrEnded => break,
                 other => later.push_back(other),
             }
@@ -333,40 +307,15 @@ impl Relay {
         self.waiting = later;
     }
 
-    fn show_rest(&mut self, before: &str) {
-        if !before.is_empty() {
-            self.show_text(before.to_string());
-        }
-    }
-
-    fn show_text(&mut self, text: String) {
-        self.show_bundle(false);
-        tell(&Event::Stdout(text));
-    }
-
-    fn show_errors(&mut self) {
-        if !self.errors.is_empty() {
-            let text = String::from_utf8_lossy(&std::mem::take(&mut self.errors)).into_owned();
-            tell(&Event::Stderr(text));
-        }
-    }
-
-    fn show_bundle(&mut self, last: bool) {
-        let data = std::mem::take(&mut self.bundle);
-        // A cell that ends in a loop or a block has the value `()`, which nobody wants to see.
-        let unit = data.len() == 1 && data.get("text/plain").is_some_and(|text| text == "()");
-        if !data.is_empty() && !unit {
-            tell(&Event::Display { data, last });
-        }
-    }
-
     /// The process that runs the cells closed its output: it is gone.
     fn end(&mut self, child: &mut Child) -> std::io::Result<i32> {
         self.wait_for_errors();
-        let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
-        self.show_rest(&line);
-        self.show_bundle(false);
-        self.show_errors();
+        self.sorter.end();
+        for said in self.sorter.take() {
+            if let Said::Event(event) = said {
+                tell(&event);
+            }
+        }
         let status = child.wait()?;
         tell(&Event::Ended(describe(status)));
         Ok(status.code().filter(|code| *code != 0).unwrap_or(1))
@@ -416,38 +365,9 @@ fn say(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Length of the part that ends on a whole character.
-fn complete_characters(bytes: &[u8]) -> usize {
-    match std::str::from_utf8(bytes) {
-        Ok(_) => bytes.len(),
-        Err(error) if error.error_len().is_none() => error.valid_up_to(),
-        Err(_) => bytes.len(),
-    }
-}
-
-/// Whether a marker is in the text, or may begin at its end.
-fn may_hold_marker(text: &str) -> bool {
-    text.contains(MARKER_START) || (1..MARKER_START.len()).any(|n| text.ends_with(&MARKER_START[..n]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_marker_may_begin_at_the_end() {
-        assert!(may_hold_marker("text EVC"));
-        assert!(may_hold_marker("EVCXR_EXEC"));
-        assert!(!may_hold_marker("50 %"));
-    }
-
-    #[test]
-    fn half_a_character_waits() {
-        let bytes = "aé".as_bytes();
-        assert_eq!(complete_characters(&bytes[..2]), 1);
-        assert_eq!(complete_characters(bytes), 3);
-        assert_eq!(complete_characters(&[0xff, b'a']), 2);
-    }
 
     #[test]
     fn events_survive_the_pipe() {

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::install::{DISPLAY_NAME, KERNEL_NAME};
+use crate::interrupt::Interrupter;
 use crate::library::Library;
 use crate::notebook::{Cell, Kind, Notebook, write_file};
 use crate::page;
-use crate::progress;
-use crate::session::{Failure, Session, Stopper};
+use crate::progress::{self, CellBar};
+use crate::session::{Failure, Output, Session};
 
 /// What to run, and where the results go.
 #[derive(Debug, clap::Args)]
@@ -80,8 +81,13 @@ fn runs(cell: &Cell) -> bool {
 fn run_cell(session: &mut Session, cell: &mut Cell, count: u64, timeout: Option<Duration>) -> Result<(), Failure> {
     cell.set_execution_count(count);
     let source = cell.source.clone();
-    let alarm = timeout.map(|timeout| Alarm::set(session.stopper(), timeout));
-    let mut result = session.execute(&source, &mut |output| cell.push(&output, count));
+    let alarm = timeout.map(|timeout| Alarm::set(session.interrupter(), timeout));
+    let mut bar = CellBar::default();
+    let mut result = session.execute(&source, &mut |output| match &output {
+        Output::Progress(step) => bar.show(step),
+        _ => cell.push(&output, count),
+    });
+    bar.clear();
     if let (Some(true), Err(failure), Some(timeout)) = (alarm.map(Alarm::rang), &mut result, timeout) {
         let message = format!("the cell took longer than {} s (--timeout) and was stopped", timeout.as_secs());
         *failure = Failure { name: "timeout".into(), details: vec![format!("timeout: {message}")], message };
@@ -99,11 +105,11 @@ struct Alarm {
 }
 
 impl Alarm {
-    fn set(stopper: Stopper, after: Duration) -> Self {
+    fn set(cell: Interrupter, after: Duration) -> Self {
         let (cancel, cancelled) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             let late = cancelled.recv_timeout(after) == Err(mpsc::RecvTimeoutError::Timeout);
-            late && stopper.stop().is_ok()
+            late && cell.kill().is_ok()
         });
         Self { cancel, thread }
     }

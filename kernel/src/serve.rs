@@ -3,7 +3,10 @@
 //! The sockets live on this thread and always answer. Cells run on a worker thread, which builds the session library
 //! first, so that Jupyter gets its first answer at once, however long the build takes.
 
-mod complete;
+mod bars;
+mod history;
+mod parent;
+mod requests;
 mod worker;
 
 use std::fs;
@@ -11,11 +14,10 @@ use std::path::Path;
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use jupyter_protocol::{
-    CodeMirrorMode, CommInfoReply, CompleteReply, ConnectionInfo, HistoryReply, InspectReply, InterruptReply,
-    IsCompleteReply, JupyterMessage, JupyterMessageContent, KernelInfoReply, LanguageInfo, ReplyStatus, ShutdownReply,
-    Status,
+    CodeMirrorMode, CommInfoReply, CompleteReply, ConnectionInfo, InspectReply, InterruptReply, IsCompleteReply,
+    JupyterMessage, JupyterMessageContent, KernelInfoReply, LanguageInfo, ReplyStatus, ShutdownReply, Status,
 };
 use jupyter_zmq_client::{
     KernelControlConnection, KernelHeartbeatConnection, KernelIoPubConnection, RouterRecvConnection,
@@ -24,6 +26,7 @@ use jupyter_zmq_client::{
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::is_complete;
 use worker::{Job, Shared};
 
 /// How long a session may take to end when Jupyter asks for it.
@@ -35,6 +38,13 @@ pub fn serve(control_file: &Path, features: Vec<String>) -> Result<()> {
         .with_context(|| format!("Jupyter's connection file {} can't be read", control_file.display()))?;
     let connection: ConnectionInfo = serde_json::from_str(&text)
         .with_context(|| format!("{} is not a connection file of Jupyter", control_file.display()))?;
+    if !connection.ip.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()) {
+        bail!(
+            "Jupyter asked for a kernel that listens on {}; this one listens on this machine's loopback (127.0.0.1) only, since \
+             whoever can reach it can run code. Take the address out of Jupyter's settings (KernelManager.ip)",
+            connection.ip
+        );
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(Server::run(&connection, features))?;
     // The blocking parts of the runtime are not worth waiting for.
@@ -94,8 +104,9 @@ impl Server {
         tokio::select! {
             () = server.serve_control(control) => {}
             () = server.serve_shell(shell_reader) => {}
+            () = parent::gone() => {}
         }
-        server.shared.stop();
+        server.shared.kill();
         let _ = server.jobs.send(Job::Quit);
         let waited = tokio::task::spawn_blocking(move || worker.join());
         let _ = tokio::time::timeout(GOODBYE, waited).await;
@@ -104,11 +115,11 @@ impl Server {
 
     async fn serve_shell(&self, mut shell: RouterRecvConnection) {
         loop {
-            match shell.read().await {
+            match requests::read(&mut shell).await {
                 Ok(message) => self.answer(message),
                 // A message that is malformed or wrongly signed is not for us.
                 Err(error) => {
-                    eprintln!("a message was refused: {error}");
+                    eprintln!("a message was refused: {error:#}");
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             }
@@ -136,7 +147,7 @@ impl Server {
         match &message.content {
             JupyterMessageContent::KernelInfoRequest(_) => self.outbox.reply(kernel_info(), &message),
             JupyterMessageContent::IsCompleteRequest(request) => {
-                let reply = match complete::missing_end(&request.code) {
+                let reply = match is_complete::missing_end(&request.code) {
                     Some(indent) => IsCompleteReply::incomplete(indent),
                     None => IsCompleteReply::complete(),
                 };
@@ -151,7 +162,7 @@ impl Server {
                 &message,
             ),
             JupyterMessageContent::InspectRequest(_) => self.outbox.reply(InspectReply::default(), &message),
-            JupyterMessageContent::HistoryRequest(_) => self.outbox.reply(HistoryReply::default(), &message),
+            JupyterMessageContent::HistoryRequest(request) => self.outbox.reply(self.shared.history(request), &message),
             JupyterMessageContent::CommInfoRequest(_) => self.outbox.reply(CommInfoReply::default(), &message),
             _ => {}
         }
@@ -174,7 +185,7 @@ impl Server {
             let reply: Option<JupyterMessageContent> = match &message.content {
                 JupyterMessageContent::KernelInfoRequest(_) => Some(kernel_info().into()),
                 JupyterMessageContent::InterruptRequest(_) => {
-                    self.shared.stop();
+                    self.shared.interrupt();
                     Some(InterruptReply::new().into())
                 }
                 JupyterMessageContent::ShutdownRequest(request) => {
@@ -233,7 +244,7 @@ fn kernel_info() -> KernelInfoReply {
             file_extension: Some(".rs".to_string()),
             pygments_lexer: Some("rust".to_string()),
             codemirror_mode: Some(CodeMirrorMode::Simple("rust".to_string())),
-            nbconvert_exporter: Some("rust".to_string()),
+            nbconvert_exporter: Some("script".to_string()),
         },
         banner: "candlescope: a microscope for transformer language models".to_string(),
         help_links: Vec::new(),

@@ -134,7 +134,7 @@ fn a_compile_error_points_at_the_cells_own_line() {
 fn an_abort_is_told() {
     let run = run(&notebook("abort.ipynb"), &[]);
     assert_eq!(run.output.status.code(), Some(1));
-    assert!(run.errors().contains("All variables are lost"), "{}", run.errors());
+    assert!(run.errors().contains("it aborted"), "{}", run.errors());
     let outputs = run.outputs(0);
     assert_eq!(text(&outputs[0]["text"]), "last words\n");
     assert_eq!(outputs[1]["ename"], "crash");

@@ -171,6 +171,14 @@ impl LabelledTensor {
         order.into_iter().take(k).map(|i| (self.labels_of(i), values[i])).collect()
     }
 
+    /// The largest number and its place, an index for each axis (`[layer, head]`, say); none where no number is finite.
+    pub fn largest(&self) -> Option<(Vec<usize>, f32)> {
+        let values = self.values();
+        let at =
+            (0..values.len()).filter(|&i| values[i].is_finite()).max_by(|&a, &b| values[a].total_cmp(&values[b]))?;
+        Some((unravel(at, self.tensor.dims()), values[at]))
+    }
+
     /// The numbers in row-major order.
     pub fn values(&self) -> Vec<f32> {
         // The constructor made it f32 and contiguous on the CPU, which can always be read.
@@ -238,6 +246,7 @@ mod tests {
         assert_eq!(grid().narrow("pos", 0..2).unwrap().mean_over("layer").unwrap().values(), [1.5, -1.]);
         let top: Vec<(String, f32)> = grid().top_k(2).into_iter().map(|(labels, v)| (labels.join(""), v)).collect();
         assert_eq!(top, [("0b".to_string(), -5.), ("1b".to_string(), 3.)]);
+        assert_eq!(grid().largest(), Some((vec![1, 1], 3.)));
     }
 
     #[test]

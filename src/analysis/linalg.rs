@@ -3,12 +3,12 @@
 //! A stack of matrices `[.., rows, columns]` is worked on matrix by matrix, in parallel, in f64; only the matrices in work
 //! are ever copied. Results come back as f32.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
 
 use super::labelled::unravel;
-use crate::{Error, Result};
+use crate::{Error, Result, interrupt};
 
 /// A complex number as (real, imaginary).
 pub(crate) type Complex = (f64, f64);
@@ -26,6 +26,7 @@ pub(crate) fn map_pairs<T: Send>(
     (0..leading.iter().product())
         .into_par_iter()
         .map(|item| {
+            interrupt::check()?;
             let at = unravel(item, leading);
             f(to_mat(&at_index(&a, &at)?, "A", &at)?, to_mat(&at_index(&b, &at)?, "B", &at)?)
         })
@@ -121,6 +122,11 @@ pub(crate) fn norms_of_products(
         if scale == 0. || !is_wanted(i, j) { 0. } else { ((&left[i] * &right[j]).norm_l2() / scale) as f32 }
     };
     (0..left.len() * right.len()).into_par_iter().map(score).collect()
+}
+
+/// The lengths of the vectors along the last axis, in f32.
+pub(crate) fn lengths(t: &Tensor) -> Result<Tensor> {
+    Ok(t.to_dtype(DType::F32)?.sqr()?.sum(D::Minus1)?.sqrt()?)
 }
 
 /// The matrix product over broadcast leading axes.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::{D, DType, Tensor};
 use candle_nn::ops::{log_softmax, softmax};
 
+use super::lens::log_probs;
 use crate::hooks::Hooks;
 use crate::model::{HookedTransformer, Input, Logits, RunOptions, at_positions, next_token_loss};
 use crate::tokens::{TokenChoice, TokenRef, Tokens};
@@ -109,10 +110,10 @@ pub fn kl_divergence(other: &Logits) -> Metric {
                  both must be the same"
             )));
         }
-        let theirs = log_softmax(&at_positions(&other, positions)?.to_dtype(DType::F32)?, D::Minus1)?;
+        let theirs = log_probs(&at_positions(&other, positions)?)?;
         Ok(Arc::new(move |logits: &Logits| {
             let theirs = theirs.to_device(logits.device())?;
-            let ours = log_softmax(&logits.to_dtype(DType::F32)?, D::Minus1)?;
+            let ours = log_probs(logits)?;
             Ok((theirs.exp()? * (&theirs - ours)?)?.sum(D::Minus1)?.squeeze(1)?)
         }))
     })

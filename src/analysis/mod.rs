@@ -3,6 +3,7 @@
 pub mod ablation;
 pub mod attribution;
 pub mod circuits;
+pub mod compare;
 mod direct_logit_attribution;
 pub mod factored_matrix;
 mod gradients;
@@ -15,6 +16,7 @@ pub mod lens;
 pub(crate) mod linalg;
 mod logit_attribution;
 pub mod metric;
+pub mod over_checkpoints;
 pub mod over_text;
 pub mod patching;
 pub mod path_patching;
@@ -27,6 +29,7 @@ pub use circuits::{
     Circuit, Composition, Embedded, Side, SingularVectors, full_ov, full_ov_copying_scores, full_ov_eigenvalues,
     full_qk, full_qk_between, ov_copying_scores, singular_vectors,
 };
+pub use compare::{Alignment, Comparison, ManyComparisons};
 pub use direct_logit_attribution::{DirectLogitAttribution, direct_logit_attribution};
 pub use factored_matrix::{Eigenvalues, FactoredMatrix, Svd};
 pub use gradients::Gradients;
@@ -43,6 +46,7 @@ pub use labelled::{Axis, LabelledTensor};
 pub use lens::{LensReading, LensToken, TunedLens};
 pub use logit_attribution::InsteadOf;
 pub use metric::Metric;
+pub use over_checkpoints::{OverCheckpoints, OverTraining};
 pub use over_text::{Corpus, OverText};
 pub use probe::{Probe, ProbeOptions};
 pub use subspace::{InterchangePairs, LearnOptions, LearnedSubspace, Subspace, TokenPositions};

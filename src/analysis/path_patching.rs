@@ -94,7 +94,7 @@ impl HookedTransformer {
             metric: None,
             freeze_mlps: false,
             memory: MEMORY,
-            progress: Progress::quiet(),
+            progress: Progress::default(),
         }
     }
 }
@@ -130,7 +130,7 @@ impl PathPatch {
         self
     }
 
-    /// Who is told how far it is; nobody unless said otherwise.
+    /// Who is told how far it is: whoever looks, unless said otherwise.
     pub fn progress(mut self, progress: &Progress) -> Self {
         self.progress = progress.clone();
         self

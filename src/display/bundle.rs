@@ -4,6 +4,10 @@ use std::io::Write;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
+/// What a display carries that takes the place of an earlier one: an id, and whether it is the last. Candlescope's kernel
+/// understands it.
+const LIVE: &str = "candlescope/live";
+
 /// One value in three looks. A viewer shows the richest form that it can.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Bundle {
@@ -45,6 +49,15 @@ impl Bundle {
         let mut stdout = std::io::stdout().lock();
         let _ = stdout.write_all(out.as_bytes());
         let _ = stdout.flush();
+    }
+
+    /// Shows the bundle in candlescope's notebook in the place of the last one with this id; `last` says that no other follows.
+    pub(super) fn print_live(&self, id: u64, last: bool) {
+        let mut out = self.to_evcxr();
+        block(&mut out, LIVE, &format!("{id} {}", if last { "last" } else { "more" }));
+        let mut stdout = std::io::stdout().lock();
+        // A kernel that is gone has nobody left to tell.
+        let _ = stdout.write_all(out.as_bytes()).and_then(|()| stdout.flush());
     }
 
     /// Several bundles as one, from top to bottom.

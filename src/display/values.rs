@@ -33,8 +33,13 @@ impl Show for HookedTransformer {
             format!("{} of width {}, sharing {} key and value heads", cfg.n_heads, cfg.d_head, cfg.n_key_value_heads)
         };
         let points = self.hook_points().iter().filter(|info| info.fires == Fires::Always).count();
-        let bos = if cfg.default_prepend_bos { "prepended by default" } else { "not prepended by default" };
-        let mut card = Card::new(cfg.model_name.clone())
+        let bos = match self.tokenizer() {
+            Err(_) => "there is no tokenizer",
+            Ok(_) if cfg.default_prepend_bos => "prepended by default",
+            Ok(_) => "not prepended by default",
+        };
+        let name = if cfg.model_name.is_empty() { "a model without a name" } else { &cfg.model_name };
+        let mut card = Card::new(name)
             .row("family", cfg.model_type.clone())
             .row("parameters", count(self.n_params()))
             .row("layers", cfg.n_layers.to_string())
@@ -61,6 +66,9 @@ impl Show for HookedTransformer {
 }
 
 fn mlp(cfg: &ModelConfig) -> String {
+    if cfg.d_mlp == 0 {
+        return "none".to_string();
+    }
     let kind = if cfg.gated_mlp { "gated " } else { "" };
     let place = if cfg.parallel_attn_mlp { ", parallel to the attention" } else { "" };
     format!("{} wide, {kind}{:?}{place}", count(cfg.d_mlp), cfg.act_fn)

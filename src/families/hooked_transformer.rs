@@ -2,13 +2,14 @@
 //! without a `model_type`, and weights under TransformerLens' names.
 
 use candle_core::{D, Tensor};
+use serde_json::{Value, json};
 
 use super::{ConfigJson, Family};
-use crate::Result;
 use crate::model::{Activation, ModelConfig, Normalization, Positions, Rotary, Sizes};
 use crate::weights::{
     AttentionWeights, BlockWeights, FeedForwardWeights, MixerWeights, MlpWeights, NormWeights, WeightSource, Weights,
 };
+use crate::{Error, Result};
 
 pub(super) static FAMILY: Family = Family { model_type: "hooked_transformer", config, weights };
 
@@ -57,6 +58,114 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
         tokenizer_name: json.value("tokenizer_name").map(|_| json.string("tokenizer_name")).transpose()?,
         ..cfg
     })
+}
+
+/// A configuration in TransformerLens' words, from which [`config`] makes the same one again.
+///
+/// # Errors
+/// What these words can't say.
+pub(crate) fn json(cfg: &ModelConfig) -> Result<Value> {
+    let norm = |kind| match kind {
+        Normalization::LayerNorm => "LN",
+        Normalization::Rms => "RMS",
+        Normalization::None => "none",
+    };
+    let rotary = cfg.layers.first().and_then(|layer| layer.rotary.as_ref());
+    let positions = match cfg.positions {
+        Positions::Shortformer => "shortformer",
+        Positions::Rotary => "rotary",
+        _ => "standard",
+    };
+    let mut json = json!({
+        "model_name": cfg.model_name,
+        "n_layers": cfg.n_layers, "d_model": cfg.d_model, "n_ctx": cfg.n_ctx, "d_vocab": cfg.d_vocab,
+        "n_heads": cfg.n_heads, "n_key_value_heads": cfg.n_key_value_heads, "d_head": cfg.d_head,
+        "attn_only": cfg.d_mlp == 0,
+        "normalization_type": norm(cfg.normalization),
+        "final_rms": cfg.final_normalization == Some(Normalization::Rms),
+        "eps": cfg.eps,
+        "attn_scale": cfg.attn_scale,
+        "scale_attn_by_inverse_layer_idx": cfg.scale_attn_by_inverse_layer_idx,
+        "parallel_attn_mlp": cfg.parallel_attn_mlp,
+        "positional_embedding_type": positions,
+        "default_prepend_bos": cfg.default_prepend_bos,
+    });
+    if cfg.d_mlp > 0 {
+        json["d_mlp"] = json!(cfg.d_mlp);
+        json["act_fn"] = json!(format!("{}{}", cfg.act_fn.name(), if cfg.mlp_ln { "_ln" } else { "" }));
+        json["gated_mlp"] = json!(cfg.gated_mlp);
+    }
+    if let Some(rotary) = rotary {
+        json["rotary_dim"] = json!(rotary.rotary_dim);
+        json["rotary_base"] = json!(rotary.base);
+        json["rotary_adjacent_pairs"] = json!(rotary.adjacent_pairs);
+    }
+    let again = config(&ConfigJson::parse(json.to_string().as_bytes(), "config.json")?)?;
+    // These are of how a model was loaded, or of no consequence to what it computes.
+    let same = ModelConfig {
+        model_name: cfg.model_name.clone(),
+        model_type: cfg.model_type.clone(),
+        act_fn: if cfg.d_mlp == 0 { cfg.act_fn } else { again.act_fn },
+        tie_word_embeddings: cfg.tie_word_embeddings,
+        processing: cfg.processing,
+        tokenizer_name: cfg.tokenizer_name.clone(),
+        checkpoint: cfg.checkpoint,
+        logits_multiplier: cfg.logits_multiplier,
+        ..again
+    };
+    match &same == cfg {
+        true => Ok(json),
+        false => Err(Error::msg(format!(
+            "a model of the family {} has settings that TransformerLens' form has no words for, so it can't be saved in it",
+            cfg.model_type
+        ))),
+    }
+}
+
+/// What a weight is called in the file.
+///
+/// # Errors
+/// Weights that TransformerLens' own models don't have.
+pub(crate) fn file_name(name: &str, shares_keys: bool) -> Result<String> {
+    let part = match name.strip_prefix("blocks.") {
+        Some(rest) => rest.split_once('.').map_or(rest, |(_, part)| part),
+        None => name,
+    };
+    let known = [
+        "embed.W_E",
+        "pos_embed.W_pos",
+        "unembed.W_U",
+        "unembed.b_U",
+        "ln_final.w",
+        "ln_final.b",
+        "ln1.w",
+        "ln1.b",
+        "ln2.w",
+        "ln2.b",
+        "attn.W_Q",
+        "attn.b_Q",
+        "attn.W_K",
+        "attn.b_K",
+        "attn.W_V",
+        "attn.b_V",
+        "attn.W_O",
+        "attn.b_O",
+        "mlp.W_in",
+        "mlp.b_in",
+        "mlp.W_gate",
+        "mlp.b_gate",
+        "mlp.W_out",
+        "mlp.b_out",
+        "mlp.ln.w",
+        "mlp.ln.b",
+    ];
+    if !known.contains(&part) {
+        return Err(Error::msg(format!(
+            "TransformerLens' form has no name for the weight '{name}', so it can't be saved in it"
+        )));
+    }
+    let shared = shares_keys && ["attn.W_K", "attn.b_K", "attn.W_V", "attn.b_V"].contains(&part);
+    Ok(if shared { name.replace("attn.", "attn._") } else { name.to_string() })
 }
 
 /// `normalization_type`, or `normalization` in older files; "Pre" says that the weights were folded away.

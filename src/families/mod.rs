@@ -70,6 +70,7 @@ mod t5;
 mod xglm;
 
 pub(crate) use config_json::ConfigJson;
+pub(crate) use hooked_transformer::{file_name as transformer_lens_name, json as transformer_lens_json};
 
 use candle_core::Tensor;
 

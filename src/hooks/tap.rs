@@ -7,7 +7,7 @@ use candle_core::Tensor;
 
 use super::actions::Action;
 use super::{HookPoint, Hooks, PointInfo, Selector};
-use crate::{Error, Result};
+use crate::{Error, Result, interrupt};
 
 /// The hooks of one run, sorted by point, and the activations that the run was asked to keep.
 #[derive(Default)]
@@ -90,6 +90,7 @@ impl Tap {
 
     /// As [`pass`](Self::pass), for a point with its full name.
     fn pass_full(&mut self, point: &HookPoint, mut activation: Tensor) -> Result<Tensor> {
+        interrupt::check()?;
         if self.listed.as_ref().is_some_and(|listed| !listed.contains(point.name())) {
             return Err(Error::msg(format!(
                 "an activation goes through the hook point '{point}', which hook_points() does not list; list it, or run \

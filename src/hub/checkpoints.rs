@@ -1,13 +1,13 @@
 //! Training checkpoints: which ones a model has, and where each of them is.
 //!
 //! Pythia and stanford-crfm keep a checkpoint under a revision of the repository (`step1000`, `checkpoint-1000`); the toy
-//! models keep it in a file (`checkpoints/…_<label>.pth`).
+//! models keep it in a file (`checkpoints/…_<label>.pth`), as this library does (`checkpoints/step_<label>.safetensors`).
 
 use std::fmt;
 
 use super::files::{Place, pick_file};
 use super::remote;
-use super::{HubSettings, ModelFiles, folder, near_names, registry};
+use super::{HubSettings, ModelFiles, bundled, folder, near_names, registry};
 use crate::{Error, Result};
 
 /// What a checkpoint's label counts.
@@ -41,6 +41,33 @@ pub enum CheckpointChoice {
     Value(u64),
 }
 
+impl From<i32> for CheckpointChoice {
+    fn from(index: i32) -> Self {
+        Self::Index(index.into())
+    }
+}
+
+impl From<i64> for CheckpointChoice {
+    fn from(index: i64) -> Self {
+        Self::Index(index)
+    }
+}
+
+impl From<usize> for CheckpointChoice {
+    fn from(index: usize) -> Self {
+        Self::Index(i64::try_from(index).unwrap_or(i64::MAX))
+    }
+}
+
+impl fmt::Display for CheckpointUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Step => "step",
+            Self::Token => "tokens",
+        })
+    }
+}
+
 impl fmt::Display for CheckpointChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -61,7 +88,8 @@ pub struct Checkpoint {
     pub index: Option<usize>,
 }
 
-/// The checkpoints of a model: Pythia, stanford-crfm, the toy models, or a folder with `checkpoints/…_<label>.pth`.
+/// The checkpoints of a model: bundled (tiny-attn-only-2l), Pythia, stanford-crfm, the toy models, or a folder with
+/// `checkpoints/…_<label>.pth` or `.safetensors`.
 ///
 /// Where the training's plan is known it takes no network. Of the older toy models (`solu-*-pile`, the fine-tuned ones and
 /// `attn-only-2l-demo`) it is not; for these the hub is asked for the repository's files.
@@ -77,6 +105,9 @@ pub struct Checkpoint {
 /// A model without checkpoints, or one whose files have to be listed while the hub can't be reached.
 pub fn checkpoint_labels(model: &str) -> Result<CheckpointLabels> {
     let model = model.trim();
+    if let Some(labels) = bundled::steps(model) {
+        return Ok(CheckpointLabels { labels, unit: CheckpointUnit::Step, exact: true });
+    }
     if let Some(path) = folder::path(model) {
         return Ok(labels_of(&folder::checkpoint_files(&path)?).ok_or_else(|| no_checkpoints(model))?.0);
     }
@@ -195,7 +226,7 @@ pub(super) fn pick_checkpoint(
     };
     let none = || {
         Error::msg(format!(
-            "{} has no files checkpoints/*_<label>.pth, so '{name}' has no checkpoints there",
+            "{} has no files checkpoints/*_<label>.pth or .safetensors, so '{name}' has no checkpoints there",
             place.origin()
         ))
     };
@@ -231,7 +262,9 @@ pub(super) fn pick_checkpoint(
 /// The labels among file names, rising, and the file of each.
 fn labels_of(files: &[String]) -> Option<(CheckpointLabels, Vec<String>)> {
     let label = |file: &String| {
-        let (_, digits) = file.strip_prefix("checkpoints/")?.strip_suffix(".pth")?.rsplit_once('_')?;
+        let file_name = file.strip_prefix("checkpoints/")?;
+        let stem = file_name.strip_suffix(".pth").or_else(|| file_name.strip_suffix(".safetensors"))?;
+        let (_, digits) = stem.rsplit_once('_')?;
         Some((digits.parse().ok()?, file.clone()))
     };
     let mut labelled: Vec<(u64, String)> = files.iter().filter_map(label).collect();
@@ -244,7 +277,7 @@ fn labels_of(files: &[String]) -> Option<(CheckpointLabels, Vec<String>)> {
 }
 
 /// The position of the wanted one.
-fn position(name: &str, labels: &[u64], choice: CheckpointChoice) -> Result<usize> {
+pub(super) fn position(name: &str, labels: &[u64], choice: CheckpointChoice) -> Result<usize> {
     match choice {
         CheckpointChoice::Index(index) => {
             let from_start = if index < 0 { index.checked_add_unsigned(labels.len() as u64) } else { Some(index) };
@@ -282,9 +315,10 @@ fn no_checkpoints(name: &str) -> Error {
     let near = near_names(name).into_iter().filter(|near| Kept::of(registry::repository(near)).is_some());
     let meant = near.map(|near| format!("; did you mean '{near}'?")).next().unwrap_or_default();
     Error::msg(format!(
-        "no training checkpoints of '{name}' are known{meant}; there are some of the Pythia models (pythia-160m), those of \
+        "no training checkpoints of '{name}' are known{meant}; there are those of tiny-attn-only-2l, which is bundled, \
+         some of the Pythia models (pythia-160m), those of \
          stanford-crfm (stanford-gpt2-small-a), the toy models (attn-only-2l, solu-2l, gelu-2l), and folders with \
-         checkpoints/*_<label>.pth. Other repositories may keep theirs in revisions: LoadOptions::revision"
+         checkpoints/*_<label>.pth or .safetensors. Other repositories may keep theirs in revisions: LoadOptions::revision"
     ))
 }
 

@@ -1,16 +1,17 @@
 //! Models on the hub: first what the local cache has, then the network.
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
 use super::checkpoints::{Located, locate, pick_checkpoint};
+use super::download::{download, waiting};
 use super::files::{CONFIG, Place, add_tokenizer, pick, pick_tokenizer};
 use super::folder::{Folder, pick_version};
 use super::{Checkpoint, FileData, HubSettings, ModelFiles, Version, bundled_list, registry, unknown};
-use crate::{Error, Result};
+use crate::{Error, Progress, Result};
 
 /// Whether a name can be a repository's: `name` or `owner/name` of letters, digits, `.`, `_` and `-`.
 pub(super) fn is_repository_name(name: &str) -> bool {
@@ -234,13 +235,16 @@ struct Repository {
     /// What comes before every name: `""`, or `folder/`.
     prefix: String,
     names: Vec<String>,
-    api: Rc<ApiRepo>,
+    api: Arc<ApiRepo>,
+    cache: Arc<CacheRepo>,
+    progress: Progress,
 }
 
 impl Repository {
     /// Asks the hub what a repository has.
     fn open(name: &str, repository: &str, revision: &str, settings: &HubSettings) -> Result<Self> {
-        let mut builder = ApiBuilder::from_cache(Cache::new(settings.cache.clone())).with_token(settings.token.clone());
+        let cache = Cache::new(settings.cache.clone());
+        let mut builder = ApiBuilder::from_cache(cache.clone()).with_token(settings.token.clone()).with_progress(false);
         if let Some(endpoint) = &settings.endpoint {
             if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
                 return Err(Error::msg(format!(
@@ -251,9 +255,13 @@ impl Repository {
         }
         let failed = |error: ApiError| refused(name, repository, revision, settings, &error);
         let api = builder.build().map_err(failed)?;
-        let api = api.repo(Repo::with_revision(repository.to_string(), RepoType::Model, revision.to_string()));
-        let names = api.info().map_err(failed)?.siblings.into_iter().map(|file| file.rfilename).collect();
-        Ok(Self { origin: origin(repository, revision), prefix: String::new(), names, api: Rc::new(api) })
+        let repo = Repo::with_revision(repository.to_string(), RepoType::Model, revision.to_string());
+        let (api, cache) = (Arc::new(api.repo(repo.clone())), Arc::new(cache.repo(repo)));
+        let asked = api.clone();
+        let info = waiting(move || asked.info(), || {})?.map_err(failed)?;
+        let names = info.siblings.into_iter().map(|file| file.rfilename).collect();
+        let progress = settings.progress.clone();
+        Ok(Self { origin: origin(repository, revision), prefix: String::new(), names, api, cache, progress })
     }
 
     /// What lies below a folder.
@@ -263,7 +271,8 @@ impl Repository {
             "" => self.origin.clone(),
             _ => format!("the folder {prefix} of {}", self.origin),
         };
-        Self { origin, prefix: prefix.to_string(), names, api: self.api.clone() }
+        let (api, cache, progress) = (self.api.clone(), self.cache.clone(), self.progress.clone());
+        Self { origin, prefix: prefix.to_string(), names, api, cache, progress }
     }
 }
 
@@ -282,6 +291,10 @@ impl Place for Repository {
 
     fn get(&self, name: &str) -> Result<PathBuf> {
         let path = format!("{}{name}", self.prefix);
-        self.api.get(&path).map_err(|error| Error::msg(format!("{name} of {} can't be fetched: {error}", self.origin)))
+        if let Some(there) = self.cache.get(&path) {
+            return Ok(there);
+        }
+        download(&self.api, &path, &self.progress)?
+            .map_err(|error| Error::msg(format!("{name} of {} can't be fetched: {error}", self.origin)))
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::{Error, Result};
+use crate::{Error, Progress, Result};
 
 /// How models are found on the hub.
 #[derive(Clone)]
@@ -17,6 +17,8 @@ pub struct HubSettings {
     pub token: Option<String>,
     /// Use only what the cache has; never ask the network.
     pub offline: bool,
+    /// Who hears how far a download is.
+    pub progress: Progress,
 }
 
 impl HubSettings {
@@ -38,7 +40,7 @@ impl HubSettings {
 
     /// Only what `cache` has; never the network.
     pub fn offline(cache: impl Into<PathBuf>) -> Self {
-        Self { cache: cache.into(), endpoint: None, token: None, offline: true }
+        Self { cache: cache.into(), endpoint: None, token: None, offline: true, progress: Progress::default() }
     }
 
     fn from_lookup(
@@ -64,6 +66,7 @@ impl HubSettings {
             endpoint: text("HF_ENDPOINT").map(|endpoint| endpoint.trim_end_matches('/').to_string()),
             token: token.filter(|token| !token.is_empty()),
             offline,
+            progress: Progress::default(),
         })
     }
 }

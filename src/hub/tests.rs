@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::Progress;
 
 /// A folder that is removed at the end.
 struct TempDir(PathBuf);
@@ -246,6 +247,12 @@ fn the_cache_of_the_time_before_owners_is_used_too() {
     assert!(path(&resolve_with("gpt2", None, &settings).unwrap().config).ends_with("def/config.json"));
 }
 
+/// Settings that reach one hub, and keep what comes from there in `cache`.
+fn online(cache: &TempDir, endpoint: String) -> HubSettings {
+    let (endpoint, progress) = (Some(endpoint), Progress::quiet());
+    HubSettings { endpoint, offline: false, progress, ..HubSettings::offline(&cache.0) }
+}
+
 /// What the hub of our own was asked for: "path | authorization".
 type Log = Arc<Mutex<Vec<String>>>;
 
@@ -295,12 +302,7 @@ fn own_hub(files: &'static [(&'static str, &'static str)]) -> (String, Log) {
 fn a_download_fills_the_cache_and_is_not_repeated() {
     let (endpoint, log) = own_hub(WHOLE);
     let cache = TempDir::new();
-    let online = HubSettings {
-        cache: cache.0.clone(),
-        endpoint: Some(endpoint),
-        token: Some("secret".to_string()),
-        offline: false,
-    };
+    let online = HubSettings { token: Some("secret".to_string()), ..online(&cache, endpoint) };
     let files = resolve_with("me/model", None, &online).unwrap();
     assert_eq!(files.weights[0].read().unwrap().as_ref(), b"weights");
     assert_eq!(files.tokenizer.unwrap().read().unwrap().as_ref(), b"tokens");
@@ -325,7 +327,7 @@ fn a_download_fills_the_cache_and_is_not_repeated() {
 fn a_repository_without_weights_says_what_it_has() {
     let (endpoint, _) = own_hub(&[("config.json", "{}"), ("tf_model.h5", "x")]);
     let cache = TempDir::new();
-    let settings = HubSettings { cache: cache.0.clone(), endpoint: Some(endpoint), token: None, offline: false };
+    let settings = online(&cache, endpoint);
     let error = resolve_with("me/model", None, &settings).unwrap_err().to_string();
     assert!(error.contains("tf_model.h5") && error.contains("me/model"), "{error}");
 }
@@ -472,7 +474,7 @@ fn a_download_takes_the_subfolder_or_the_checkpoint_alone() {
         ("sub/model.safetensors", "inner weights"),
     ]);
     let cache = TempDir::new();
-    let online = HubSettings { cache: cache.0.clone(), endpoint: Some(endpoint), token: None, offline: false };
+    let online = online(&cache, endpoint);
     let files = resolve_version_with("me/model", &subfolder("sub"), &online).unwrap();
     assert_eq!(files.weights[0].read().unwrap().as_ref(), b"inner weights");
     assert_eq!(files.tokenizer.unwrap().read().unwrap().as_ref(), b"tokens");
@@ -486,7 +488,7 @@ fn a_download_takes_the_subfolder_or_the_checkpoint_alone() {
 fn a_tokenizer_comes_without_the_weights() {
     let (endpoint, log) = own_hub(WHOLE);
     let cache = TempDir::new();
-    let mut settings = HubSettings { cache: cache.0.clone(), endpoint: Some(endpoint), token: None, offline: false };
+    let mut settings = online(&cache, endpoint);
     let (tokenizer, config) = resolve_tokenizer_with("me/model", &settings).unwrap();
     assert_eq!(tokenizer.read().unwrap().as_ref(), b"tokens");
     assert!(config.is_some());
@@ -507,7 +509,7 @@ fn a_tokenizer_comes_without_the_weights() {
     assert!(error.contains("/no/such/folder"), "{error}");
     let (endpoint, _) = own_hub(&WHOLE[..2]);
     let empty = TempDir::new();
-    let settings = HubSettings { cache: empty.0.clone(), endpoint: Some(endpoint), token: None, offline: false };
+    let settings = online(&empty, endpoint);
     let error = resolve_tokenizer_with("me/model", &settings).unwrap_err().to_string();
     assert!(error.contains("no tokenizer.json in the hub's me/model"), "{error}");
 }

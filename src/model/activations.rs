@@ -4,7 +4,7 @@ use candle_core::{D, DType, Tensor};
 
 use crate::error::near_misses;
 use crate::weights::XieluWeights;
-use crate::{Error, Result};
+use crate::{Error, Result, ops};
 
 /// An activation function, by the names that Hugging Face's config.json files use.
 ///
@@ -73,6 +73,11 @@ impl Activation {
         Err(Error::msg(format!("there is no activation function '{name}'{hint} (known: {})", known.join(", "))))
     }
 
+    /// The name that [`parse`](Self::parse) knows it by.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, known)| *known == self).map_or("linear", |(name, _)| name)
+    }
+
     /// The function of each element of `x`, in the shape and type of `x`.
     pub fn forward(self, x: &Tensor) -> Result<Tensor> {
         if matches!(x.dtype(), DType::F16 | DType::BF16) {
@@ -80,6 +85,7 @@ impl Activation {
         }
         Ok(match self {
             Self::Gelu => x.gelu_erf()?,
+            Self::GeluNew if ops::are_for(x) => ops::gelu_new(x)?,
             Self::GeluNew => x.gelu()?,
             Self::QuickGelu => (x * candle_nn::ops::sigmoid(&(x * 1.702)?)?)?,
             Self::Relu => x.relu()?,

@@ -6,8 +6,8 @@ use candle_nn::ops::{softmax, softmax_last_dim};
 use super::kv_cache::LayerCache;
 use super::linear::linear;
 use super::mask::{Masks, Sees};
-use crate::Result;
 use crate::hooks::{HookPoint, PointInfo, Tap};
+use crate::{Result, ops};
 
 /// The part that all kinds of attention share.
 #[derive(Clone, Debug)]
@@ -123,6 +123,9 @@ impl AttentionCore {
             // With a sink no row is empty.
             let with_sink = softmax(&Tensor::cat(&[scores, &sinks.contiguous()?], D::Minus1)?, D::Minus1)?;
             return Ok(with_sink.narrow(D::Minus1, 0, keys)?.contiguous()?);
+        }
+        if ops::are_for(scores) {
+            return Ok(ops::softmax(scores)?);
         }
         // A row without a key is not a number after the softmax, and neither would its gradient be.
         let (seen, scores) = match may_be_empty {

@@ -8,7 +8,7 @@ use candle_transformers::generation::{LogitsProcessor, Sampling};
 use super::{HookedTransformer, Input, KvCache, RunOptions};
 use crate::hooks::Hooks;
 use crate::tokens::{PaddingSide, Text, TokenOptions, Tokenizer, Tokens};
-use crate::{Error, Result};
+use crate::{Error, Progress, Result};
 
 /// How text is generated. The default is 10 new tokens, sampled at temperature 1 with seed 0, until EOS.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct GenerateOptions {
     pub hooks: Hooks,
     /// Whether keys and values are kept; without it every step runs the whole text, and hooks see all of it.
     pub use_kv_cache: bool,
+    /// Who hears how many tokens there are.
+    pub progress: Progress,
 }
 
 impl Default for GenerateOptions {
@@ -45,6 +47,7 @@ impl Default for GenerateOptions {
             prepend_bos: None,
             hooks: Hooks::new(),
             use_kv_cache: true,
+            progress: Progress::default(),
         }
     }
 }
@@ -111,6 +114,12 @@ impl GenerateOptions {
     /// Whether keys and values are kept between steps.
     pub fn use_kv_cache(mut self, keep: bool) -> Self {
         self.use_kv_cache = keep;
+        self
+    }
+
+    /// Tells how many tokens there are.
+    pub fn progress(mut self, progress: &Progress) -> Self {
+        self.progress = progress.clone();
         self
     }
 
@@ -240,7 +249,9 @@ impl HookedTransformer {
         let mut added: Vec<Vec<u32>> = vec![Vec::new(); batch];
         let mut ended = vec![false; batch];
         let mut next = prompt.clone();
-        for _ in 0..options.max_new_tokens {
+        let meter = options.progress.start("generating", "tokens");
+        let mut steps = 0;
+        while steps < options.max_new_tokens {
             let decoder = Input::Tokens(next.clone());
             // With a key-value cache the encoder reads its text once.
             let input = match &read {
@@ -262,6 +273,8 @@ impl HookedTransformer {
                 ended[row] |= Some(id) == eos;
                 column.push(id);
             }
+            steps += 1;
+            meter.at(steps * batch, Some(steps as f64 / options.max_new_tokens as f64));
             if ended.iter().all(|ended| *ended) {
                 break;
             }
@@ -270,6 +283,7 @@ impl HookedTransformer {
                 None => next.with_column(&column)?,
             };
         }
+        meter.finish(steps * batch);
         Ok(Generation { prompts: real_ids(&prompt), added, tokenizer: self.tokenizer().ok().cloned() })
     }
 

@@ -5,10 +5,10 @@ use candle_core::{DType, Device};
 use super::{HookedTransformer, ModelConfig};
 use crate::families;
 use crate::formats::{Format, gguf::Gguf};
-use crate::hub::{self, CheckpointChoice, ModelFiles, Version};
+use crate::hub::{self, CheckpointChoice, HubSettings, ModelFiles, Version};
 use crate::tokens::Tokenizer;
 use crate::weights::{Processing, WeightSource, gguf_config_json};
-use crate::{Error, Result};
+use crate::{Error, Progress, Result};
 
 /// How a model is loaded.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct LoadOptions {
     pub checkpoint: Option<CheckpointChoice>,
     /// Overrides the family's default.
     pub default_prepend_bos: Option<bool>,
+    /// Who hears how far downloads and loading are.
+    pub progress: Progress,
 }
 
 impl Default for LoadOptions {
@@ -39,6 +41,7 @@ impl Default for LoadOptions {
             subfolder: None,
             checkpoint: None,
             default_prepend_bos: None,
+            progress: Progress::default(),
         }
     }
 }
@@ -109,6 +112,12 @@ impl LoadOptions {
         self.default_prepend_bos = Some(prepend);
         self
     }
+
+    /// Tells how far downloads and loading are.
+    pub fn progress(mut self, progress: &Progress) -> Self {
+        self.progress = progress.clone();
+        self
+    }
 }
 
 impl HookedTransformer {
@@ -138,7 +147,9 @@ impl HookedTransformer {
 
     /// As [`from_pretrained`](Self::from_pretrained), with options.
     pub fn from_pretrained_with(name: &str, options: &LoadOptions) -> Result<Self> {
-        Self::from_files(&hub::resolve_version(name, &options.version())?, options)
+        let settings = HubSettings { progress: options.progress.clone(), ..HubSettings::from_env()? };
+        let files = hub::resolve_version_with(name, &options.version(), &settings)?;
+        Ok(Self::from_files(&files, options)?.loaded_as(name, options))
     }
 
     /// A model from its files.
@@ -153,7 +164,8 @@ impl HookedTransformer {
         if let Some(prepend_bos) = options.default_prepend_bos {
             cfg.default_prepend_bos = prepend_bos;
         }
-        let source = WeightSource::open(&files.weights, &files.origin, options.dtype, &options.device)?;
+        let source = WeightSource::open(&files.weights, &files.origin, options.dtype, &options.device)?
+            .with_progress(&options.progress, &files.name);
         let source = if wraps { families::language_model_source(source) } else { source };
         let weights = (family.weights)(&cfg, &source)?;
         source.finish()?;

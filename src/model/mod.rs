@@ -6,6 +6,7 @@ mod attention;
 mod attention_core;
 mod block;
 mod chat;
+mod checkpoints;
 mod config;
 mod cross_attention;
 mod encoder;
@@ -30,6 +31,7 @@ mod relative_bias;
 mod rotary;
 mod routing;
 mod run;
+mod save;
 mod selective_scan;
 mod sinusoid;
 mod staged;
@@ -61,6 +63,7 @@ pub use kv_cache::KvCache;
 pub use latent_attention::LatentAttention;
 pub use layer_weights::LayerWeights;
 pub use load::LoadOptions;
+pub(crate) use loss::real_pairs;
 pub use loss::{log_probs_of_next, next_token_loss};
 pub use rotary::{RopeScaling, Rotary};
 pub use routing::{ExpertGroups, GroupScore, RouterScores, Routing};
@@ -112,6 +115,8 @@ struct Inner {
     no_tokenizer: String,
     norms_folded: bool,
     points: Vec<PointInfo>,
+    /// The name that it was loaded by, and how.
+    loaded: Option<(String, LoadOptions)>,
 }
 
 impl HookedTransformer {
@@ -185,6 +190,7 @@ impl HookedTransformer {
             no_tokenizer: "it was made from weights alone".to_string(),
             norms_folded,
             points: Vec::new(),
+            loaded: None,
             cfg,
         };
         inner.points = inner.list_points();
@@ -200,6 +206,17 @@ impl HookedTransformer {
                 .with_own_template(inner.cfg.tokenizer_template),
         );
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The same model with other weights.
+    ///
+    /// # Errors
+    /// Weights of other parts than the configuration has.
+    pub fn with_weights(&self, weights: Weights) -> Result<Self> {
+        let mut inner = Arc::unwrap_or_clone(Self::from_weights(self.inner.cfg.clone(), weights)?.inner);
+        inner.tokenizer = self.inner.tokenizer.clone();
+        inner.no_tokenizer = self.inner.no_tokenizer.clone();
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     fn without_tokenizer_because(self, why: String) -> Self {

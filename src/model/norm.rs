@@ -6,6 +6,7 @@ use super::config::Normalization;
 use super::stream::NormInfo;
 use crate::Result;
 use crate::hooks::{HookPoint, PointInfo, Tap};
+use crate::ops::{self, NormRule};
 use crate::weights::NormWeights;
 
 /// A norm: x / scale, times w, plus b; a LayerNorm takes the mean off x first.
@@ -51,6 +52,9 @@ impl Norm {
     pub(super) fn forward(&self, x: &Tensor, tap: &mut Tap) -> Result<Tensor> {
         let dtype = x.dtype();
         let x = x.to_dtype(if dtype == DType::F64 { dtype } else { DType::F32 })?;
+        if let Some(done) = self.in_one_sweep(&x, tap)? {
+            return Ok(done.to_dtype(dtype)?);
+        }
         let x = match self.kind {
             Normalization::LayerNorm => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
             Normalization::Rms => x,
@@ -67,6 +71,18 @@ impl Norm {
             Some(b) => Ok(scaled.broadcast_add(&b.to_dtype(dtype)?)?),
             None => Ok(scaled),
         }
+    }
+
+    /// The norm as one operation: where gradients are tracked, and nobody looks at what lies within.
+    fn in_one_sweep(&self, x: &Tensor, tap: &Tap) -> Result<Option<Tensor>> {
+        let NormWeights { w, b } = &self.weights;
+        let plain = |w: &Option<Tensor>| w.as_ref().is_none_or(|w| w.rank() == 1 && w.dtype() == DType::F32);
+        let seen = tap.wants(&self.hook_scale) || tap.wants(&self.hook_normalized);
+        if self.kind == Normalization::None || seen || !ops::are_for(x) || !plain(w) || !plain(b) {
+            return Ok(None);
+        }
+        let rule = NormRule { centers: self.centers(), eps: self.eps as f32 };
+        Ok(Some(ops::norm(x, rule, w.as_ref(), b.as_ref())?))
     }
 
     /// What is known of it from outside; none for a norm that does nothing.

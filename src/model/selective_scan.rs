@@ -4,7 +4,7 @@
 use candle_core::{D, DType, Tensor};
 
 use super::kv_cache::LayerCache;
-use crate::Result;
+use crate::{Result, interrupt};
 
 /// What a state-space layer keeps of the tokens that it has seen.
 #[derive(Clone, Debug)]
@@ -56,6 +56,7 @@ impl Scan {
         let at = |t: &Tensor, pos: usize| t.narrow(1, pos, 1)?.squeeze(1);
         let mut y = Vec::with_capacity(pos);
         for pos in 0..pos {
+            interrupt::check()?;
             let decay = at(&self.dt, pos)?.unsqueeze(D::Minus1)?.broadcast_mul(&a)?.exp()?;
             let write = at(&added, pos)?.unsqueeze(D::Minus1)?.broadcast_mul(&at(&self.b, pos)?.unsqueeze(2)?)?;
             state = (state.broadcast_mul(&decay)? + write)?;

@@ -1,6 +1,7 @@
 //! [`Tokenizer`]: a Hugging Face tokenizer, its special tokens, and the BOS question answered.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokenizers::Tokenizer as HfTokenizer;
@@ -195,6 +196,24 @@ impl Tokenizer {
     /// The tokenizer of the `tokenizers` crate underneath.
     pub fn hf(&self) -> &HfTokenizer {
         &self.inner.hf
+    }
+
+    /// Writes `tokenizer.json` and `tokenizer_config.json` (special tokens and padding side) to a folder.
+    ///
+    /// # Errors
+    /// When a file can't be written.
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
+        let folder = folder.as_ref();
+        self.hf().save(folder.join("tokenizer.json"), true).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let text = |id: Option<u32>| id.and_then(|id| self.hf().id_to_token(id));
+        let side = if self.padding_side == PaddingSide::Left { "left" } else { "right" };
+        let config = serde_json::json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": text(self.bos_id()), "eos_token": text(self.eos_id()), "pad_token": text(self.pad_id()),
+            "padding_side": side,
+        });
+        let path = folder.join("tokenizer_config.json");
+        std::fs::write(&path, format!("{config:#}\n")).map_err(|source| Error::io(&path, source))
     }
 
     fn new(mut hf: HfTokenizer, wanted: &SpecialTokens) -> Result<Self> {

@@ -268,9 +268,14 @@ impl Weights {
 
     /// The same weights, each changed by `change` (a move to another device or type, say).
     pub fn map(&self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        self.map_named(|_, tensor| change(tensor))
+    }
+
+    /// The same weights, each changed by `change`, which gets its name as well.
+    pub(crate) fn map_named(&self, mut change: impl FnMut(&str, &Tensor) -> Result<Tensor>) -> Result<Self> {
         let mut changed = self.clone();
-        for (_, tensor) in changed.tensors_mut() {
-            *tensor = change(tensor)?;
+        for (name, tensor) in changed.tensors_mut() {
+            *tensor = change(&name, tensor)?;
         }
         Ok(changed)
     }

@@ -6,8 +6,8 @@
 use candle_core::{D, DType, Tensor};
 
 use super::{AttentionWeights, BlockWeights, FeedForwardWeights, MixerWeights, MlpWeights, NormWeights, Weights};
-use crate::Result;
 use crate::model::{ModelConfig, Normalization, Positions};
+use crate::{Result, interrupt};
 
 /// Which processing steps are done at loading. `Processing::default()` is all that TransformerLens does by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,10 @@ impl Processing {
             return Ok(weights);
         }
         let stored = weights.w_e.dtype();
-        let mut weights = weights.map(|tensor| Ok(tensor.to_dtype(DType::F32)?))?;
+        let mut weights = weights.map(|tensor| {
+            interrupt::check()?;
+            Ok(tensor.to_dtype(DType::F32)?)
+        })?;
         // The readers of a norm that stands after the addition are all later maps, so nothing is folded; a shortformer's
         // positions come between the norm and its readers.
         let shortformer = cfg.positions == Positions::Shortformer;
@@ -139,6 +142,7 @@ impl FeedForwardWeights {
 fn fold_ln(weights: &mut Weights, cfg: &ModelConfig) -> Result<()> {
     let centers = cfg.normalization == Normalization::LayerNorm;
     for BlockWeights { ln1, mixer, ln2, feed_forward, .. } in &mut weights.blocks {
+        interrupt::check()?;
         // As in TransformerLens: beside latent attention, only plain MLPs take up their norm.
         let keeps_norm =
             matches!((&*mixer, &*feed_forward), (MixerWeights::Latent(_), Some(FeedForwardWeights::Experts(_))));
@@ -202,6 +206,7 @@ fn center_writing_weights(weights: &mut Weights, positions: &Positions) -> Resul
         center(&mut weights.w_pos)?;
     }
     for BlockWeights { mixer, feed_forward, .. } in &mut weights.blocks {
+        interrupt::check()?;
         let writers = feed_forward.as_mut().map(FeedForwardWeights::writers).unwrap_or_default();
         for (w, b) in mixer.writers().into_iter().chain(writers) {
             *w = without_mean(w, D::Minus1)?;

@@ -9,7 +9,8 @@ use super::files::{self, TensorFile, TensorMeta};
 use super::leftovers;
 use crate::error::near_misses;
 use crate::hub::FileData;
-use crate::{Error, Result};
+use crate::progress::Meter;
+use crate::{Error, Progress, Result, interrupt};
 
 /// The tensors of a model's files, read as they are asked for, checked, and cast to one type. Cheap to clone; clones
 /// read the same files, and know of each other's reading.
@@ -30,6 +31,8 @@ struct Shared {
     origin: String,
     dtype: DType,
     device: Device,
+    /// How many are read; nobody listens unless asked to.
+    meter: Mutex<Meter>,
 }
 
 /// A linear layer: y = x w + b.
@@ -94,8 +97,15 @@ impl WeightSource {
         }
         let (read, ignored) = (Mutex::default(), Mutex::default());
         let (origin, device) = (origin.to_string(), device.clone());
-        let shared = Arc::new(Shared { files, tensors, read, ignored, origin, dtype, device });
+        let meter = Mutex::new(Progress::quiet().start("", ""));
+        let shared = Arc::new(Shared { files, tensors, read, ignored, origin, dtype, device, meter });
         Ok(Self { shared, prefix: String::new() })
+    }
+
+    /// Tells how many of the tensors are read.
+    pub(crate) fn with_progress(self, progress: &Progress, model: &str) -> Self {
+        *lock(&self.shared.meter) = progress.start(format!("loading {model}"), "tensors");
+        self
     }
 
     /// The same source with `prefix` in front of every name that is asked for (behind the prefix that it has), unless
@@ -125,7 +135,7 @@ impl WeightSource {
             return Err(Error::msg(format!("{}: the tensor '{name}' is of type {}; {hint}", file.label(), meta.dtype)));
         }
         let tensor = file.load(&name, &self.shared.device)?.to_dtype(self.shared.dtype)?;
-        lock(&self.shared.read).insert(name);
+        self.note(name);
         Ok(tensor)
     }
 
@@ -140,12 +150,20 @@ impl WeightSource {
                 file.label()
             )));
         }
-        lock(&self.shared.read).insert(name);
+        self.note(name);
         Ok(codes)
+    }
+
+    fn note(&self, name: String) {
+        let mut read = lock(&self.shared.read);
+        read.insert(name);
+        let done = read.len();
+        lock(&self.shared.meter).at(done, Some(done as f64 / self.shared.tensors.len() as f64));
     }
 
     /// A tensor's full name, its file and what is known of it; it must have this shape.
     fn find(&self, name: &str, shape: &[usize]) -> Result<(String, &dyn TensorFile, &TensorMeta)> {
+        interrupt::check()?;
         let name = self.full_name(name);
         let Some((file, meta)) = self.shared.tensors.get(&name) else {
             if let Some(why) = leftovers::quantised(self.metas()) {
@@ -224,6 +242,7 @@ impl WeightSource {
             }
         }
         if unread.is_empty() {
+            lock(&self.shared.meter).finish(read.len());
             return Ok(());
         }
         if let Some(why) = leftovers::quantised(unread.iter().copied()) {

@@ -5,4 +5,5 @@
 
 pub use candlescope::*;
 
+pub mod cell;
 pub mod tools;

@@ -4,24 +4,23 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use jupyter_protocol::{
     CompleteReply, CompleteRequest, DisplayData, ErrorOutput, ExecuteInput, ExecuteReply, ExecuteRequest,
-    ExecuteResult, ExecutionCount, InspectReply, InspectRequest, JupyterMessage, Media, ReplyError, ReplyStatus,
-    Status, StreamContent, Transient, UpdateDisplayData,
+    ExecuteResult, ExecutionCount, HistoryReply, HistoryRequest, InspectReply, InspectRequest, JupyterMessage, Media,
+    ReplyError, ReplyStatus, Status, StreamContent, Transient,
 };
 use serde_json::{Map, Value};
 
 use super::Outbox;
-use crate::compile::Step;
+use super::bars::{Bars, BuildNote};
+use super::history::History;
+use crate::failure;
+use crate::interrupt::Interrupter;
 use crate::library::Library;
 use crate::notebook::mime_value;
-use crate::session::{Failure, Output, Session, Stopper};
-
-/// Between two updates of the build's progress in a notebook.
-const UPDATE_EVERY: Duration = Duration::from_millis(500);
+use crate::session::{Failure, Output, Session};
 
 /// What the worker is asked to do, with the message that asked.
 pub enum Job {
@@ -39,8 +38,10 @@ pub struct Shared(Arc<Mutex<State>>);
 struct State {
     ready: bool,
     running: bool,
-    interrupted: bool,
-    stopper: Option<Stopper>,
+    /// An interrupt while the session library is built, for the cells that wait for it.
+    gives_up: bool,
+    interrupter: Option<Interrupter>,
+    history: History,
 }
 
 impl Shared {
@@ -50,34 +51,55 @@ impl Shared {
         state.ready && !state.running
     }
 
-    /// Ends the running cell, if one runs.
-    pub fn stop(&self) {
+    /// Asks the running cell to stop; asked again, ends it. Cells that wait for the session are given up.
+    pub fn interrupt(&self) {
         let mut state = self.state();
-        if let (true, Some(stopper)) = (state.running, state.stopper.clone()) {
-            match stopper.stop() {
-                Ok(()) => state.interrupted = true,
-                Err(error) => eprintln!("the cell could not be interrupted: {error:#}"),
+        match state.interrupter.clone() {
+            Some(interrupter) if state.running => {
+                if let Err(error) = interrupter.interrupt() {
+                    eprintln!("the cell could not be interrupted: {error:#}");
+                }
             }
+            Some(_) => {}
+            None => state.gives_up = true,
         }
     }
 
-    fn set_ready(&self, stopper: Stopper) {
+    /// Ends the running cell, if one runs.
+    pub fn kill(&self) {
+        let state = self.state();
+        if let (true, Some(interrupter)) = (state.running, &state.interrupter)
+            && let Err(error) = interrupter.kill()
+        {
+            eprintln!("the cell could not be ended: {error:#}");
+        }
+    }
+
+    /// What was run in this kernel.
+    pub fn history(&self, request: &HistoryRequest) -> HistoryReply {
+        self.state().history.answer(request)
+    }
+
+    fn set_ready(&self, interrupter: Interrupter) {
         let mut state = self.state();
         state.ready = true;
-        state.stopper = Some(stopper);
+        state.interrupter = Some(interrupter);
+    }
+
+    fn gives_up(&self) -> bool {
+        std::mem::take(&mut self.state().gives_up)
+    }
+
+    fn note(&self, count: usize, code: &str) {
+        self.state().history.add(count, code);
     }
 
     fn begin(&self) {
-        let mut state = self.state();
-        state.running = true;
-        state.interrupted = false;
+        self.state().running = true;
     }
 
-    /// Whether the cell was interrupted.
-    fn end(&self) -> bool {
-        let mut state = self.state();
-        state.running = false;
-        state.interrupted
+    fn end(&self) {
+        self.state().running = false;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -108,11 +130,20 @@ impl Worker {
         let home = std::env::current_dir().context("the notebook's folder is gone")?;
         let library = Library::locate(features)?;
         let mut note = BuildNote::default();
-        let built = library.build(&mut |step| note.show(step, self));
-        note.close(&self.outbox, built.is_ok());
+        let built = library.build(&mut |step| {
+            if self.shared.gives_up() {
+                note.leave(&self.outbox);
+                self.give_up_waiting();
+            }
+            if note.is_due() {
+                let first = self.first_waiting();
+                note.show(step, first, &self.outbox);
+            }
+        });
+        note.end(&self.outbox, built.is_ok());
         built?;
         let mut session = Session::start(&library, &home)?;
-        self.shared.set_ready(session.stopper());
+        self.shared.set_ready(session.interrupter());
         self.take_waiting();
         if self.waiting.is_empty()
             && let Err(error) = session.warm()
@@ -155,6 +186,7 @@ impl Worker {
         outbox.publish(Status::busy(), message);
         if !request.silent && request.store_history {
             self.count += 1;
+            self.shared.note(self.count, &request.code);
         }
         let count = ExecutionCount::new(self.count);
         if !request.silent {
@@ -164,17 +196,37 @@ impl Worker {
             Ok(_) if request.code.trim().is_empty() => Ok(()),
             Ok(session) => {
                 self.shared.begin();
-                let result = session.execute(&request.code, &mut |output| {
-                    if !request.silent {
-                        publish(&outbox, output, count, message);
-                    }
+                let mut bars = Bars::default();
+                let result = session.execute(&request.code, &mut |output| match output {
+                    _ if request.silent => {}
+                    Output::Progress(bar) => bars.show(&bar, &outbox, message),
+                    Output::Live { id, data, .. } => bars.show_picture(id, &data, &outbox, message),
+                    output => publish(&outbox, output, count, message),
                 });
-                let interrupted = self.shared.end();
-                result.map_err(|failure| if interrupted { interruption() } else { failure })
+                self.shared.end();
+                result
             }
             Err(error) => Err(not_ready(error)),
         };
-        let reply = match &result {
+        // What came before the reply was sent without knowing of the error; what comes after it is to run.
+        let stops = result.is_err() && request.stop_on_error;
+        let queued = if stops { self.take_cells() } else { Vec::new() };
+        self.answer(&result, request, count, message);
+        for message in queued {
+            self.abort(&message, count);
+        }
+    }
+
+    /// How a cell ended.
+    fn answer(
+        &self,
+        result: &Result<(), Failure>,
+        request: &ExecuteRequest,
+        count: ExecutionCount,
+        message: &JupyterMessage,
+    ) {
+        let outbox = &self.outbox;
+        let reply = match result {
             Ok(()) => ExecuteReply {
                 execution_count: count,
                 user_expressions: Some(Default::default()),
@@ -183,7 +235,7 @@ impl Worker {
             Err(failure) => {
                 if !request.silent {
                     let (ename, evalue) = (failure.name.clone(), failure.message.clone());
-                    outbox.publish(ErrorOutput { ename, evalue, traceback: coloured(failure) }, message);
+                    outbox.publish(ErrorOutput { ename, evalue, traceback: failure.coloured() }, message);
                 }
                 ExecuteReply {
                     status: ReplyStatus::Error,
@@ -191,7 +243,7 @@ impl Worker {
                     error: Some(Box::new(ReplyError {
                         ename: failure.name.clone(),
                         evalue: failure.message.clone(),
-                        traceback: coloured(failure),
+                        traceback: failure.coloured(),
                     })),
                     ..Default::default()
                 }
@@ -199,26 +251,41 @@ impl Worker {
         };
         outbox.reply(reply, message);
         outbox.publish(Status::idle(), message);
-        if result.is_err() && request.stop_on_error {
-            self.abort_queued(count);
-        }
     }
 
-    /// After an error "run all" stops: the cells that were sent already are not run.
-    fn abort_queued(&mut self, count: ExecutionCount) {
+    /// The cells that wait for the session library do so no longer; its build goes on.
+    fn give_up_waiting(&mut self) {
         self.take_waiting();
         for job in std::mem::take(&mut self.waiting) {
             match job {
-                Job::Execute(_, message) => {
+                Job::Execute(request, message) => {
                     self.outbox.publish(Status::busy(), &message);
-                    let reply =
-                        ExecuteReply { status: ReplyStatus::Aborted, execution_count: count, ..Default::default() };
-                    self.outbox.reply(reply, &message);
-                    self.outbox.publish(Status::idle(), &message);
+                    self.answer(&Err(failure::of_impatience()), &request, ExecutionCount::new(self.count), &message);
                 }
                 other => self.waiting.push_back(other),
             }
         }
+    }
+
+    /// After an error "run all" stops: a cell that was sent already is not run.
+    fn abort(&self, message: &JupyterMessage, count: ExecutionCount) {
+        self.outbox.publish(Status::busy(), message);
+        let reply = ExecuteReply { status: ReplyStatus::Aborted, execution_count: count, ..Default::default() };
+        self.outbox.reply(reply, message);
+        self.outbox.publish(Status::idle(), message);
+    }
+
+    /// The cells that wait, no longer waiting.
+    fn take_cells(&mut self) -> Vec<JupyterMessage> {
+        self.take_waiting();
+        let mut cells = Vec::new();
+        for job in std::mem::take(&mut self.waiting) {
+            match job {
+                Job::Execute(_, message) => cells.push(message),
+                other => self.waiting.push_back(other),
+            }
+        }
+        cells
     }
 
     fn take_waiting(&mut self) {
@@ -240,88 +307,25 @@ impl Worker {
     }
 }
 
-/// The build's progress, shown in the first cell that waits for it: one line that changes.
-#[derive(Default)]
-struct BuildNote {
-    shown_in: Option<(JupyterMessage, String)>,
-    started: Option<Instant>,
-    updated: Option<Instant>,
-}
-
-impl BuildNote {
-    fn show(&mut self, step: &Step, worker: &mut Worker) {
-        let started = *self.started.get_or_insert_with(Instant::now);
-        if self.updated.is_some_and(|updated| updated.elapsed() < UPDATE_EVERY) {
-            return;
-        }
-        self.updated = Some(Instant::now());
-        let text = format!(
-            "Building the session library (once): {} of {} crates, {} s. {}",
-            step.done,
-            step.total,
-            started.elapsed().as_secs(),
-            step.current
-        );
-        match &self.shown_in {
-            Some((message, id)) => worker.outbox.publish(UpdateDisplayData::new(plain(&text), id), message),
-            None => {
-                if let Some(message) = worker.first_waiting() {
-                    let id = uuid::Uuid::new_v4().to_string();
-                    let transient = Some(Transient { display_id: Some(id.clone()) });
-                    let data = DisplayData { data: plain(&text), metadata: Map::new(), transient };
-                    worker.outbox.publish(Status::busy(), &message);
-                    worker.outbox.publish(data, &message);
-                    self.shown_in = Some((message, id));
-                }
-            }
-        }
-    }
-
-    fn close(&self, outbox: &Outbox, ok: bool) {
-        if let (Some((message, id)), Some(started)) = (&self.shown_in, self.started) {
-            let seconds = started.elapsed().as_secs();
-            let text = match ok {
-                true => format!("The session library is ready (built in {seconds} s)."),
-                false => "The session library could not be built.".to_string(),
-            };
-            outbox.publish(UpdateDisplayData::new(plain(&text), id), message);
-        }
-    }
-}
-
 fn publish(outbox: &Outbox, output: Output, count: ExecutionCount, message: &JupyterMessage) {
     match output {
         Output::Stdout(text) => outbox.publish(StreamContent::stdout(&text), message),
         Output::Stderr(text) => outbox.publish(StreamContent::stderr(&text), message),
         Output::Display(data) => outbox.publish(DisplayData::new(media(&data)), message),
-        Output::Result(data) => outbox.publish(ExecuteResult::new(count, media(&data)), message),
+        Output::Result(data) => {
+            // The protocol wants an object, if only an empty one.
+            let transient = Some(Transient::default());
+            outbox.publish(ExecuteResult { transient, ..ExecuteResult::new(count, media(&data)) }, message);
+        }
+        // The bars of the cell show these.
+        Output::Progress(_) | Output::Live { .. } => {}
     }
 }
 
-fn media(data: &BTreeMap<String, String>) -> Media {
+/// Data by mime type as Jupyter wants it.
+pub(super) fn media(data: &BTreeMap<String, String>) -> Media {
     let values: Map<String, Value> = data.iter().map(|(mime, text)| (mime.clone(), mime_value(mime, text))).collect();
     serde_json::from_value(Value::Object(values)).unwrap_or_default()
-}
-
-fn plain(text: &str) -> Media {
-    media(&BTreeMap::from([("text/plain".to_string(), text.to_string())]))
-}
-
-/// The first words in red, as Jupyter's own kernels do.
-fn coloured(failure: &Failure) -> Vec<String> {
-    let mark = |line: &String| match line.split_once(": ") {
-        Some((name, rest)) if line.starts_with("error") || line.starts_with(failure.name.as_str()) => {
-            format!("\u{1b}[1;31m{name}\u{1b}[0m: {rest}")
-        }
-        _ => line.clone(),
-    };
-    failure.details.iter().map(mark).collect()
-}
-
-fn interruption() -> Failure {
-    let message =
-        "the cell was interrupted; all variables are lost, so run the notebook again from the top".to_string();
-    Failure { name: "interrupt".into(), details: vec![format!("interrupt: {message}")], message }
 }
 
 fn not_ready(error: &anyhow::Error) -> Failure {

@@ -12,7 +12,7 @@ use crate::cache::ActivationCache;
 use crate::hooks::{Activations, HookPoint, Hooks, PointInfo, Selector};
 use crate::model::{HookedTransformer, Input, RunOptions};
 use crate::tokens::Tokens;
-use crate::{Error, Result};
+use crate::{Error, Progress, Result};
 
 /// By how much each number of each activation would change the metric if it were patched, to first order: (source - base)
 /// times the gradient.
@@ -120,10 +120,14 @@ impl HookedTransformer {
         let (base, at) = (base.into(), at.into());
         let run = self.run(base.clone(), &RunOptions::new().cache(at))?;
         let (mut effects, mut value, mut prompts) = (Vec::new(), 0.0, 1);
-        for (point, activation) in &run.cache {
+        let meter = Progress::default().start("integrated gradients", "runs");
+        let runs = steps * run.cache.len();
+        for (place, (point, activation)) in run.cache.iter().enumerate() {
             let change = difference(point, &source.get(point)?, activation)?;
             let mut gradients = change.zeros_like()?;
             for step in 0..steps {
+                let done = place * steps + step;
+                meter.at(done, Some(done as f64 / runs as f64));
                 // The middle of each part of the line.
                 let share = (step as f64 + 0.5) / steps as f64;
                 let (here, change) = (activation.clone(), change.clone());
@@ -135,6 +139,7 @@ impl HookedTransformer {
             }
             effects.push((point.clone(), ((change * gradients)? / steps as f64)?));
         }
+        meter.finish(runs);
         if let (Some(tokens), Some(logits)) = (&run.tokens, &run.logits) {
             value = mean(&metric.bind(self, tokens)?.values(logits)?);
         }

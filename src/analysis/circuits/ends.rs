@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Tensor};
 
-use crate::Result;
 use crate::analysis::FactoredMatrix;
 use crate::model::{HookedTransformer, ModelConfig};
 use crate::weights::{BlockWeights, NormWeights, Weights};
+use crate::{Result, interrupt};
 
 /// Tokens whose embeddings are made f32 at a time, where they are not.
 const CHUNK: usize = 16384;
@@ -42,6 +42,7 @@ impl Ends {
         let d_vocab = self.weights.w_e.dim(0)?.min(self.weights.w_u.dim(1)?);
         let mut sum: Option<Tensor> = None;
         for start in (0..d_vocab).step_by(CHUNK) {
+            interrupt::check()?;
             let width = CHUNK.min(d_vocab - start);
             let part = self.unembedding_of(start, width)?.matmul(&self.embedding_of(start, width)?)?;
             sum = Some(match sum {

@@ -4,6 +4,7 @@ use candle_core::{D, DType, Tensor};
 
 use super::attention::layers_of;
 use super::random::beside_pattern;
+use crate::analysis::linalg::lengths;
 use crate::analysis::{Axis, LabelledTensor};
 use crate::cache::{ActivationCache, AttentionPattern};
 use crate::{Error, Result};
@@ -64,7 +65,7 @@ pub fn head_norms(cache: &ActivationCache) -> Result<LabelledTensor> {
     for &layer in &layers {
         let z = batched(cache, cache.get(beside_pattern(model, layer, "hook_z"))?)?;
         // [batch, pos, head]
-        norms.push(norm_of(&model.head_results(layer, &z)?)?);
+        norms.push(lengths(&model.head_results(layer, &z)?)?);
     }
     let norms = Tensor::stack(&norms, 0)?;
     let (_, batch, pos, n_heads) = norms.dims4()?;
@@ -87,8 +88,8 @@ pub fn head_norms(cache: &ActivationCache) -> Result<LabelledTensor> {
 /// The norm at each key, `[batch, head, key]` (`[head, key]` from a cache without batch).
 fn value_norms(cache: &ActivationCache, layer: usize, norm: ValueNorm) -> Result<Tensor> {
     let norms = match norm {
-        ValueNorm::Value => norm_of(&values(cache, layer)?)?,
-        ValueNorm::Result => norm_of(&value_results(cache, layer)?)?,
+        ValueNorm::Value => lengths(&values(cache, layer)?)?,
+        ValueNorm::Result => lengths(&value_results(cache, layer)?)?,
     };
     let norms = norms.transpose(1, 2)?.contiguous()?;
     if cache.has_batch_dim() { Ok(norms) } else { Ok(norms.squeeze(0)?) }
@@ -116,9 +117,4 @@ fn values(cache: &ActivationCache, layer: usize) -> Result<Tensor> {
 /// An activation with its batch axis.
 fn batched(cache: &ActivationCache, activation: Tensor) -> Result<Tensor> {
     if cache.has_batch_dim() { Ok(activation) } else { Ok(activation.unsqueeze(0)?) }
-}
-
-/// The norm over the last axis, in f32.
-fn norm_of(t: &Tensor) -> Result<Tensor> {
-    Ok(t.to_dtype(DType::F32)?.sqr()?.sum(D::Minus1)?.sqrt()?)
 }

@@ -8,5 +8,6 @@
 mod reading;
 mod tuned;
 
+pub(super) use reading::log_probs;
 pub use reading::{LensReading, LensToken};
 pub use tuned::TunedLens;

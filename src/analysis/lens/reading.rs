@@ -310,6 +310,6 @@ impl LensReading {
 }
 
 /// In f32, `[batch, pos, d_vocab]`.
-fn log_probs(logits: &Tensor) -> Result<Tensor> {
+pub(crate) fn log_probs(logits: &Tensor) -> Result<Tensor> {
     Ok(log_softmax(&logits.to_dtype(DType::F32)?, D::Minus1)?)
 }

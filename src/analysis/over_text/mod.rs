@@ -77,7 +77,7 @@ impl HookedTransformer {
             max_rows: None,
             context: (12, 8),
             hooks: Hooks::new(),
-            progress: Progress::quiet(),
+            progress: Progress::default(),
         }
     }
 }
@@ -136,6 +136,21 @@ impl OverText {
     pub fn progress(mut self, progress: &Progress) -> Self {
         self.progress = progress.clone();
         self
+    }
+
+    /// The rows of token ids that the model runs on, without padding.
+    ///
+    /// # Errors
+    /// Text that can't be read, and rows that don't fit into the model's context.
+    pub fn rows(&self) -> Result<Vec<Vec<u32>>> {
+        let mut batches = Batches::new(self)?;
+        let mut rows = Vec::new();
+        while let Some(batch) = batches.next()? {
+            for (ids, real) in batch.tokens().ids().iter().zip(batch.real()) {
+                rows.push(ids.iter().zip(real).filter(|(_, real)| *real).map(|(id, _)| *id).collect());
+            }
+        }
+        Ok(rows)
     }
 
     /// The model.

@@ -1,6 +1,6 @@
 //! Minimising a smooth convex function (Nocedal and Wright 2006, algorithm 7.5).
 
-use crate::{Error, Result};
+use crate::{Error, Result, interrupt};
 
 /// Steps that are remembered.
 const MEMORY: usize = 12;
@@ -27,6 +27,7 @@ pub(super) fn minimize(
     // Pairs of a step and the change of the gradient along it.
     let mut steps: Vec<(Vec<f64>, Vec<f64>)> = Vec::new();
     for iterations in 0..=max_iterations {
+        interrupt::check()?;
         let size = gradient.iter().fold(0f64, |size, g| size.max(g.abs()));
         if size <= tolerance {
             return Ok(Minimum { x, gradient: size, iterations });

@@ -28,7 +28,7 @@ impl Default for ProbeOptions {
             standardize: true,
             tolerance: 1e-8,
             max_iterations: 2000,
-            progress: Progress::quiet(),
+            progress: Progress::default(),
         }
     }
 }

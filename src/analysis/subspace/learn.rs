@@ -11,7 +11,7 @@ use crate::analysis::metric::{Metric, ids_of, log_prob};
 use crate::hooks::Selector;
 use crate::model::{HookedTransformer, Input, RunOptions};
 use crate::tokens::{TokenChoice, Tokens};
-use crate::{Error, Result};
+use crate::{Error, Progress, Result};
 
 /// Base prompts, source prompts, and what the model should answer to each base prompt when the variable that the subspace is
 /// to carry has the source's value.
@@ -30,6 +30,7 @@ pub struct LearnOptions {
     batch: usize,
     seed: u64,
     metric: Option<Metric>,
+    progress: Progress,
 }
 
 /// A subspace that was learned. In a notebook it shows the curve of the loss.
@@ -50,7 +51,7 @@ impl InterchangePairs {
 
 impl Default for LearnOptions {
     fn default() -> Self {
-        Self { steps: 100, learning_rate: 0.02, batch: 32, seed: 0, metric: None }
+        Self { steps: 100, learning_rate: 0.02, batch: 32, seed: 0, metric: None, progress: Progress::default() }
     }
 }
 
@@ -87,6 +88,12 @@ impl LearnOptions {
     /// Makes this metric as large as it gets, instead of the answers' log probability. Every step sees all pairs.
     pub fn maximize(mut self, metric: &Metric) -> Self {
         self.metric = Some(metric.clone());
+        self
+    }
+
+    /// Tells how many steps are done.
+    pub fn progress(mut self, progress: &Progress) -> Self {
+        self.progress = progress.clone();
         self
     }
 }
@@ -160,7 +167,9 @@ impl HookedTransformer {
         let mut order = StdRng::seed_from_u64(options.seed);
         let (mut rows, mut losses) = (Vec::new(), Vec::with_capacity(options.steps));
         let size = if options.metric.is_some() { pairs.len() } else { options.batch.min(pairs.len()) };
-        for _ in 0..options.steps {
+        let meter = options.progress.start("learning a subspace", "steps");
+        for step in 0..options.steps {
+            meter.at(step, Some(step as f64 / options.steps as f64));
             if rows.len() < size {
                 rows = (0..pairs.len()).collect::<Vec<usize>>();
                 if options.metric.is_none() {
@@ -180,6 +189,7 @@ impl HookedTransformer {
             losses.push(found);
             adam.step(&loss.backward()?)?;
         }
+        meter.finish(options.steps);
         let basis = orthonormal(&matrix.as_tensor().detach())?.to_device(&candle_core::Device::Cpu)?;
         let subspace = Subspace { basis };
         Ok(LearnedSubspace {

@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 
 use super::linalg::{thin_qr, thin_svd};
 use crate::hooks::{Hooks, Selector};
+use crate::normal::normal;
 use crate::{Error, Result};
 
 pub use learn::{InterchangePairs, LearnOptions, LearnedSubspace};
@@ -284,11 +285,6 @@ fn normals(width: usize, k: usize, seed: u64) -> Result<Tensor> {
         )));
     }
     let mut rng = StdRng::seed_from_u64(seed);
-    // Box and Muller's way from uniform to normal.
-    let mut normal = || {
-        let (radius, angle): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
-        ((-2.0 * radius.ln()).sqrt() * (2.0 * std::f64::consts::PI * angle).cos()) as f32
-    };
-    let values: Vec<f32> = (0..width * k).map(|_| normal()).collect();
+    let values: Vec<f32> = (0..width * k).map(|_| normal(&mut rng) as f32).collect();
     Ok(Tensor::from_vec(values, (width, k), &Device::Cpu)?)
 }

@@ -72,7 +72,7 @@ impl HookedTransformer {
             metric: None,
             standing: Hooks::new(),
             memory: MEMORY,
-            progress: Progress::quiet(),
+            progress: Progress::default(),
         }
     }
 }
@@ -182,7 +182,7 @@ impl Sweep {
         self
     }
 
-    /// Who is told how far it is; nobody unless said otherwise.
+    /// Who is told how far it is: whoever looks, unless said otherwise.
     pub fn progress(mut self, progress: &Progress) -> Self {
         self.progress = progress.clone();
         self
