@@ -72,9 +72,7 @@ impl FeatureInfo {
     /// The tokens whose logits it raises most, to the right, and those that it lowers most, to the left; None without any.
     pub fn bars(&self) -> Option<BarChart> {
         let tokens = || self.positive.iter().take(TOKENS).chain(self.negative.iter().take(TOKENS));
-        if tokens().next().is_none() {
-            return None;
-        }
+        tokens().next()?;
         let bars = BarChart::new(tokens().map(|token| token.token.clone()), tokens().map(|token| token.value)).ok()?;
         Some(bars.title("Tokens that it makes likelier, and less likely").x_title("change of the logit"))
     }
