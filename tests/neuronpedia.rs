@@ -498,8 +498,9 @@ fn what_is_no_export_is_a_sentence() {
     }
     let whole = gz(&explanations(0..50));
     let mut flipped = whole.clone();
-    let middle = flipped.len() / 2;
-    flipped[middle] ^= 0x55;
+    // In the checksum: of lines that are much alike, another byte may unpack to the same.
+    let checksum = flipped.len() - 8;
+    flipped[checksum] ^= 0x55;
     for (name, bytes) in [
         ("half.jsonl.gz", &whole[..whole.len() / 2]),
         ("flipped.jsonl.gz", &flipped),
@@ -511,7 +512,7 @@ fn what_is_no_export_is_a_sentence() {
         let file = root.join(name);
         fs::write(&file, bytes).unwrap();
         let export = Export::open(&file).unwrap().progress(&Progress::quiet());
-        for error in [export.labels().unwrap_err(), export.feature(3).unwrap_err()] {
+        for error in [export.labels().map(drop).expect_err(name), export.feature(3).map(drop).expect_err(name)] {
             let error = error.to_string();
             assert!(error.contains(name) && error.contains("download it again"), "{name}: {error}");
         }

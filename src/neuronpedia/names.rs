@@ -25,9 +25,14 @@ pub fn model_id(model: &str) -> Result<String> {
     if let Some(known) = find(model) {
         return Ok(known.id.to_string());
     }
-    let bare = hub::repository(model).rsplit('/').next().unwrap_or(model).to_lowercase();
-    // Checked as a model, whatever the source.
-    Ok(SourceId::new(bare, "0")?.model().to_string())
+    // Each part is checked as a model's name, whatever the source, so that a path is none.
+    let checked = |part: &str| Ok(SourceId::new(part.to_lowercase(), "0")?.model().to_string());
+    let repository = hub::repository(model);
+    let bare = match repository.split_once('/') {
+        Some((owner, bare)) => checked(owner).map(|_: String| bare)?,
+        None => repository,
+    };
+    checked(bare)
 }
 
 /// The sets of sources that a model customarily has on Neuronpedia, the usual one first; empty where none is known to
