@@ -23,9 +23,12 @@ use crate::{Error, Result};
 
 pub use bundled::names as bundled_names;
 pub use checkpoints::{Checkpoint, CheckpointChoice, CheckpointLabels, CheckpointUnit, checkpoint_labels};
+pub(crate) use download::waiting;
 pub use files::{FileData, ModelFiles};
+pub(crate) use registry::repository;
 pub use registry::{KnownModel, KnownModels, find_models, known_models, near_names};
 pub use settings::HubSettings;
+pub(crate) use settings::is_on;
 pub use version::Version;
 
 /// Finds a model's files by name, under the settings of the environment.

@@ -24,6 +24,7 @@
 //! - [`cache`]: what a run left behind.
 //! - [`tokens`]: text to token ids and back, and the traps on the way.
 //! - [`analysis`]: questions put to a model.
+//! - [`neuronpedia`]: what features are said to mean, and where their pages are.
 //! - [`training`]: new models, and further training of others.
 //! - [`display`]: how values look in a notebook and in a terminal.
 //! - [`interrupt`]: stopping long work without losing anything.
@@ -41,6 +42,7 @@ pub mod hooks;
 pub mod hub;
 pub mod interrupt;
 pub mod model;
+pub mod neuronpedia;
 mod normal;
 mod ops;
 pub mod prelude;

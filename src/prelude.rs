@@ -29,6 +29,9 @@ pub use crate::model::{
     GenerateOptions, Generation, HookedTransformer, Input, KvCache, LayerWeights, LoadOptions, Logits, ModelConfig,
     RunOptions, RunOutput,
 };
+pub use crate::neuronpedia::{
+    Export, FeatureExample, FeatureId, FeatureInfo, FeatureTable, FoundFeatures, Label, Labels, Neuronpedia, SourceId,
+};
 pub use crate::progress::Progress;
 pub use crate::tokens::{Chat, ChatOptions, Message, Occurrence, PaddingSide, TokenOptions, Tokenizer, Tokens};
 pub use crate::training::{TrainOptions, Trainer, TrainingCurve};

@@ -49,7 +49,8 @@ fn an_interrupt_stops_work_and_keeps_what_was_there() -> TestResult {
     let seen = std::mem::take(&mut *seen.lock().unwrap());
     assert_eq!(seen.last().map(String::as_str), Some("blocks.1.hook_resid_pre"), "nothing ran behind it");
 
-    downloads()
+    downloads()?;
+    questions()
 }
 
 /// From a hub that says nothing, and from one that stops in the middle of a file; the next download goes on from there.
@@ -81,6 +82,37 @@ fn downloads() -> TestResult {
     let ranges = asked.lock().unwrap().clone();
     assert_eq!(ranges, ["bytes=0-", "bytes=4-"], "what was there already is not fetched again");
     std::fs::remove_dir_all(cache)?;
+    Ok(())
+}
+
+/// To Neuronpedia, while it says nothing, and while it wants us to wait.
+fn questions() -> TestResult {
+    let cache = std::env::temp_dir().join(format!("candlescope-interrupt-neuronpedia-{}", std::process::id()));
+    let interrupted = |url: String| {
+        interrupt::clear();
+        std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_millis(400));
+            interrupt::request();
+        });
+        let client = Neuronpedia::new().base_url(url).cache_dir(&cache).patience(Duration::from_secs(60));
+        let result = FeatureId::new("gpt2-small", "8-res-jb", 1).and_then(|id| client.feature(&id));
+        interrupt::clear();
+        result.is_err_and(|error| error.is_interrupt())
+    };
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    assert!(interrupted(format!("http://{}", silent.local_addr()?)), "a server that says nothing");
+
+    let busy = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}", busy.local_addr()?);
+    std::thread::spawn(move || {
+        for mut stream in busy.incoming().flatten() {
+            let answer = "HTTP/1.1 429 Slow\r\nRetry-After: 50\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let _ = stream.write_all(answer.as_bytes());
+            // What is asked has to be read, or the answer is lost with the connection.
+            let _ = BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).count();
+        }
+    });
+    assert!(interrupted(url), "a server that wants us to wait");
     Ok(())
 }
 

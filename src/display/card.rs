@@ -11,8 +11,16 @@ use super::view::show_own_page;
 #[derive(Clone, Debug)]
 pub struct Card {
     title: String,
-    rows: Vec<(String, String)>,
+    rows: Vec<Row>,
     notes: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    name: String,
+    value: String,
+    /// Where the value leads.
+    url: Option<String>,
 }
 
 impl Card {
@@ -23,7 +31,13 @@ impl Card {
 
     /// Adds a fact.
     pub fn row(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.rows.push((name.into(), value.into()));
+        self.rows.push(Row { name: name.into(), value: value.into(), url: None });
+        self
+    }
+
+    /// Adds a fact that is a link: in the page, where the address is one of the web.
+    pub fn link(mut self, name: impl Into<String>, value: impl Into<String>, url: impl Into<String>) -> Self {
+        self.rows.push(Row { name: name.into(), value: value.into(), url: Some(url.into()) });
         self
     }
 
@@ -34,11 +48,11 @@ impl Card {
     }
 
     fn html(&self) -> String {
-        let row = |(name, value): &(String, String)| {
+        let row = |row: &Row| {
             format!(
                 "<th align=\"left\" style=\"padding:2px 6px;text-align:left;font-weight:600\">{}</th>{}",
-                escape::html(name),
-                html::cell(value, false)
+                escape::html(&row.name),
+                html::linked_cell(&row.value, false, row.url.as_deref())
             )
         };
         let rows: Vec<String> = self.rows.iter().map(row).collect();
@@ -49,7 +63,7 @@ impl Card {
         const ROW: f64 = 20.0;
         const WIDTH: f64 = 560.0;
         let clean = |text: &str, limit: f64| font::fit(&font::drawable(&escape::visible_line(text)), TEXT, limit);
-        let names: Vec<String> = self.rows.iter().map(|r| clean(&r.0, 200.0)).collect();
+        let names: Vec<String> = self.rows.iter().map(|r| clean(&r.name, 200.0)).collect();
         let left = names.iter().map(|n| font::width(n, TEXT)).fold(0.0, f64::max) + 24.0;
         let mut scene = Scene::default();
         scene.text(
@@ -59,11 +73,11 @@ impl Card {
             TITLE,
             Align::Left,
         );
-        for (i, (name, (_, value))) in names.iter().zip(&self.rows).enumerate() {
+        for (i, (name, row)) in names.iter().zip(&self.rows).enumerate() {
             let y = i as f64 * ROW;
             scene.rect(0.0, y, WIDTH, ROW, if i % 2 == 0 { Rgb(246, 248, 250) } else { Rgb::WHITE });
             scene.ink(8.0, y + ROW / 2.0, name, TEXT, Align::Left, Rgb::FAINT);
-            scene.text(left, y + ROW / 2.0, &clean(value, WIDTH - left - 8.0), TEXT, Align::Left);
+            scene.text(left, y + ROW / 2.0, &clean(&row.value, WIDTH - left - 8.0), TEXT, Align::Left);
         }
         let mut y = self.rows.len() as f64 * ROW + 6.0;
         for note in &self.notes {
@@ -74,8 +88,10 @@ impl Card {
 
     fn text(&self) -> String {
         let mut lines = vec![escape::terminal(&self.title)];
-        let rows =
-            self.rows.iter().map(|(n, v)| vec![format!("  {}", escape::visible_line(n)), escape::visible_line(v)]);
+        let rows = self
+            .rows
+            .iter()
+            .map(|row| vec![format!("  {}", escape::visible_line(&row.name)), escape::visible_line(&row.value)]);
         lines.extend(super::text::columns(&rows.collect::<Vec<_>>(), &[]));
         lines.extend(self.notes.iter().map(|n| escape::terminal(n)));
         lines.join("\n")

@@ -90,8 +90,24 @@ pub(crate) fn table(head: &[String], rows: &[String]) -> String {
 
 /// A cell with text, to the left or, for numbers, to the right.
 pub(crate) fn cell(text: &str, right: bool) -> String {
+    linked_cell(text, right, None)
+}
+
+/// A cell whose text may be a link.
+pub(crate) fn linked_cell(text: &str, right: bool, url: Option<&str>) -> String {
     let align = if right { "right" } else { "left" };
-    format!("<td align=\"{align}\" style=\"padding:2px 6px;text-align:{align}\">{}</td>", escape::html(text))
+    let text = url.map_or_else(|| escape::html(text), |url| link(text, url));
+    format!("<td align=\"{align}\" style=\"padding:2px 6px;text-align:{align}\">{text}</td>")
+}
+
+/// A link that opens beside the notebook. An address that is not of the web, such as a script, stays text.
+pub(crate) fn link(text: &str, url: &str) -> String {
+    let text = escape::html(text);
+    if !url.starts_with("https://") && !url.starts_with("http://") {
+        return text;
+    }
+    let url = escape::html(url);
+    format!("<a href=\"{url}\" target=\"_blank\" rel=\"noopener noreferrer\" style=\"color:#0969da\">{text}</a>")
 }
 
 /// A cell with a colour behind its text. `bgcolor` and `font` are for viewers that remove styles.
@@ -114,6 +130,16 @@ pub(crate) fn fingerprint(content: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_lead_to_the_web_only() {
+        let html = link("<b>", "https://x.org/\"><script>");
+        assert!(
+            html.starts_with("<a href=\"https://x.org/&quot;&gt;&lt;script&gt;\"") && html.contains("rel=\"noopener")
+        );
+        assert!(html.ends_with(">&lt;b&gt;</a>"), "{html}");
+        assert_eq!(link("<b>", "javascript:alert(1)"), "&lt;b&gt;");
+    }
 
     #[test]
     fn titles_under_the_pointer_are_escaped() {

@@ -30,6 +30,7 @@ mod labelled;
 mod lens;
 mod line_chart;
 mod live;
+mod neuronpedia;
 mod notebook;
 mod number;
 mod over_text;

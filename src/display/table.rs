@@ -20,6 +20,8 @@ const PICTURED: usize = 40;
 pub struct Table {
     headers: Vec<String>,
     rows: Vec<Vec<String>>,
+    /// Columns whose cells are links, and where to, row by row.
+    links: Vec<(usize, Vec<Option<String>>)>,
     title: String,
     notes: Vec<String>,
     max_rows: usize,
@@ -29,7 +31,8 @@ impl Table {
     /// An empty table with these columns.
     pub fn new<S: Into<String>>(headers: impl IntoIterator<Item = S>) -> Self {
         let headers = headers.into_iter().map(Into::into).collect();
-        Self { headers, rows: Vec::new(), title: String::new(), notes: Vec::new(), max_rows: 60 }
+        let (rows, links, notes) = (Vec::new(), Vec::new(), Vec::new());
+        Self { headers, rows, links, title: String::new(), notes, max_rows: 60 }
     }
 
     /// Adds a row.
@@ -41,6 +44,12 @@ impl Table {
     /// Adds several rows.
     pub fn rows<R: IntoIterator<Item = S>, S: Into<String>>(mut self, rows: impl IntoIterator<Item = R>) -> Self {
         self.rows.extend(rows.into_iter().map(|row| row.into_iter().map(Into::into).collect()));
+        self
+    }
+
+    /// Makes the cells of a column (counted from 0) links, row by row: in the page, where the address is one of the web.
+    pub fn links(mut self, column: usize, urls: impl IntoIterator<Item = Option<String>>) -> Self {
+        self.links.push((column, urls.into_iter().collect()));
         self
     }
 
@@ -87,15 +96,21 @@ impl Table {
         (0..self.width()).map(numeric).collect()
     }
 
-    /// The rows that are shown; None stands for the rows left out.
-    fn shown(&self, limit: usize) -> Vec<Option<&Vec<String>>> {
+    /// The rows that are shown, with their numbers; None stands for the rows left out.
+    fn shown(&self, limit: usize) -> Vec<Option<(usize, &Vec<String>)>> {
+        let rows = || self.rows.iter().enumerate();
         if self.rows.len() <= limit {
-            return self.rows.iter().map(Some).collect();
+            return rows().map(Some).collect();
         }
         let head = limit.div_ceil(2);
         let tail = self.rows.len() - (limit - head);
-        let top = self.rows.iter().take(head).map(Some);
-        top.chain([None]).chain(self.rows.iter().skip(tail).map(Some)).collect()
+        rows().take(head).map(Some).chain([None]).chain(rows().skip(tail).map(Some)).collect()
+    }
+
+    /// Where a cell leads.
+    fn link(&self, row: usize, column: usize) -> Option<&str> {
+        let (_, urls) = self.links.iter().find(|(linked, _)| *linked == column)?;
+        urls.get(row)?.as_deref()
     }
 
     fn notes_with(&self, limit: usize) -> Vec<String> {
@@ -108,9 +123,12 @@ impl Table {
 
     fn html_table(&self) -> String {
         let right = self.right();
-        let row = |row: Option<&Vec<String>>| match row {
-            Some(row) => (0..right.len())
-                .map(|c| html::cell(&escape::shorten(row.get(c).map_or("", String::as_str), 400), right[c]))
+        let row = |row: Option<(usize, &Vec<String>)>| match row {
+            Some((i, row)) => (0..right.len())
+                .map(|c| {
+                    let text = escape::shorten(row.get(c).map_or("", String::as_str), 400);
+                    html::linked_cell(&text, right[c], self.link(i, c))
+                })
                 .collect(),
             None => html::cell("…", false).repeat(right.len()),
         };
@@ -123,7 +141,7 @@ impl Table {
         let clean = |text: &String| escape::shorten(&escape::visible_line(text), CELL);
         let width = self.width();
         let body = self.shown(limit).into_iter().map(|row| match row {
-            Some(row) => row.iter().map(clean).collect(),
+            Some((_, row)) => row.iter().map(clean).collect(),
             None => vec!["…".to_string(); width],
         });
         let head: Vec<String> = self.headers.iter().map(clean).collect();
@@ -244,6 +262,16 @@ mod tests {
                 && html.contains("total &lt;1&gt;")
         );
         assert!(bundle.png.is_some());
+    }
+
+    #[test]
+    fn links_stay_with_their_rows() {
+        let rows = (0..10).map(|i| [i.to_string(), format!("name {i}")]);
+        let urls = (0..10).map(|i| (i % 2 == 1).then(|| format!("https://x.org/{i}")));
+        let html = Table::new(["i", "name"]).rows(rows).links(1, urls).max_rows(4).bundle().html.unwrap();
+        assert_eq!(html.matches("<a ").count(), 2, "{html}");
+        assert!(html.contains("https://x.org/1\"") && html.contains("https://x.org/9\""), "{html}");
+        assert!(html.contains(">name 9</a>") && html.contains(">name 8</td>"), "{html}");
     }
 
     #[test]

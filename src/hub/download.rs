@@ -40,7 +40,7 @@ pub(super) fn download(
 }
 
 /// Does something on a thread of its own, and waits for it unless an interrupt comes first. `look` is called meanwhile.
-pub(super) fn waiting<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static, look: impl Fn()) -> Result<T> {
+pub(crate) fn waiting<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static, look: impl Fn()) -> Result<T> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         // A worker that was told to stop unwinds; nobody waits for it any more.
@@ -56,7 +56,7 @@ pub(super) fn waiting<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
                 look();
             }
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(Error::msg("the download failed inside of the crate hf-hub; try again"));
+                return Err(Error::msg("the download failed inside of the crate that does it; try again"));
             }
         }
     }

@@ -94,7 +94,7 @@ pub fn near_names(name: &str) -> Vec<String> {
 }
 
 /// The repository that a name means: that of the model with this short or bare name, or the name itself.
-pub(super) fn repository(name: &str) -> &str {
+pub(crate) fn repository(name: &str) -> &str {
     let means = |model: &&KnownModel| model.names().any(|known| known.eq_ignore_ascii_case(name));
     REGISTRY.iter().find(means).map_or(name, |model| model.name)
 }

@@ -59,8 +59,7 @@ impl HubSettings {
         })?;
         let stored = || std::fs::read_to_string(home.as_ref()?.join("token")).ok();
         let token = text("HF_TOKEN").or_else(stored).map(|token| token.trim().to_string());
-        let offline = text("HF_HUB_OFFLINE")
-            .is_some_and(|value| ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str()));
+        let offline = text("HF_HUB_OFFLINE").is_some_and(|value| is_on(&value));
         Ok(Self {
             cache: std::path::absolute(&cache).map_err(|error| Error::io(&cache, error))?,
             endpoint: text("HF_ENDPOINT").map(|endpoint| endpoint.trim_end_matches('/').to_string()),
@@ -69,6 +68,11 @@ impl HubSettings {
             progress: Progress::default(),
         })
     }
+}
+
+/// Whether a variable that is a switch is on.
+pub(crate) fn is_on(value: &str) -> bool {
+    ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str())
 }
 
 impl fmt::Debug for HubSettings {
