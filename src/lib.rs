@@ -24,6 +24,7 @@
 //! - [`cache`]: what a run left behind.
 //! - [`tokens`]: text to token ids and back, and the traps on the way.
 //! - [`analysis`]: questions put to a model.
+//! - [`sae`]: sparse autoencoders: the features that activations are made of.
 //! - [`training`]: new models, and further training of others.
 //! - [`display`]: how values look in a notebook and in a terminal.
 //! - [`interrupt`]: stopping long work without losing anything.
@@ -45,6 +46,7 @@ mod normal;
 mod ops;
 pub mod prelude;
 mod progress;
+pub mod sae;
 pub mod tokens;
 pub mod training;
 pub mod weights;
