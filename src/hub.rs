@@ -119,6 +119,21 @@ pub fn resolve_tokenizer_with(name: &str, settings: &HubSettings) -> Result<(Fil
     remote::find_tokenizer(name, &Version { revision, ..Version::default() }, settings)
 }
 
+/// Files of a repository `owner/name` (or `owner/name@revision`) that holds no model: those that `choose` picks from the
+/// names of all, from the cache or downloaded, each with its name.
+pub(crate) fn some_files(
+    what: &str,
+    repository: &str,
+    choose: impl Fn(&[String]) -> Result<Vec<String>>,
+    settings: &HubSettings,
+) -> Result<Vec<(String, std::path::PathBuf)>> {
+    let (name, revision) = repository.rsplit_once('@').unwrap_or((repository, "main"));
+    if !remote::is_repository_name(name) || !name.contains('/') {
+        return Err(Error::msg(format!("{what}: '{name}' can't be a repository; owner/name was expected")));
+    }
+    remote::some_files(what, name, revision, choose, settings)
+}
+
 /// The error for a name that nothing answers to.
 fn unknown(name: &str, looked: String) -> Error {
     Error::UnknownModel { name: name.to_string(), looked, near: near_names(name) }

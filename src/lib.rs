@@ -24,6 +24,7 @@
 //! - [`cache`]: what a run left behind.
 //! - [`tokens`]: text to token ids and back, and the traps on the way.
 //! - [`analysis`]: questions put to a model.
+//! - [`sae`]: sparse autoencoders: the features that activations are made of.
 //! - [`neuronpedia`]: what features are said to mean, and where their pages are.
 //! - [`training`]: new models, and further training of others.
 //! - [`display`]: how values look in a notebook and in a terminal.
@@ -47,6 +48,7 @@ mod normal;
 mod ops;
 pub mod prelude;
 mod progress;
+pub mod sae;
 pub mod tokens;
 pub mod training;
 pub mod weights;

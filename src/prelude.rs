@@ -33,6 +33,10 @@ pub use crate::neuronpedia::{
     Export, FeatureExample, FeatureId, FeatureInfo, FeatureTable, FoundFeatures, Label, Labels, Neuronpedia, SourceId,
 };
 pub use crate::progress::Progress;
+pub use crate::sae::{
+    ActiveFeature, FeatureActivations, FeatureCard, FeatureStatistics, InputNorm, LogitEffects, Sae, SaeHooks, SaeKind,
+    SaeScores, SaeTrainOptions,
+};
 pub use crate::tokens::{Chat, ChatOptions, Message, Occurrence, PaddingSide, TokenOptions, Tokenizer, Tokens};
 pub use crate::training::{TrainOptions, Trainer, TrainingCurve};
 pub use crate::weights::Processing;

@@ -1,10 +1,11 @@
-//! Containers of tensors, read without trusting them: GGUF, and PyTorch's zip archives with their pickles.
+//! Containers of tensors, read without trusting them: GGUF, PyTorch's zip archives with their pickles, and numpy's.
 //!
 //! Nothing here allocates what a file claims before the file is seen to have it, follows an offset that leads out of
 //! the file, or calls anything that a file names.
 
 mod bytes;
 pub(crate) mod gguf;
+pub(crate) mod npz;
 pub(crate) mod pickle;
 mod reader;
 pub(crate) mod torch;

@@ -1,6 +1,6 @@
 //! The directory of a zip archive: where each stored entry lies in the file.
 //!
-//! PyTorch stores its entries without compression, so that they can be mapped. A compressed entry is therefore
+//! PyTorch, and numpy's savez, store their entries without compression, so that they can be mapped. A compressed entry is therefore
 //! refused, and with it every archive that would grow when it is unpacked.
 
 use std::collections::BTreeMap;
@@ -68,7 +68,7 @@ fn entry(bytes: &[u8], reader: &mut Reader) -> Result<(String, Range<usize>), Wh
     let [size, packed, offset] = wide(extra, [size, packed, offset])?;
     if method != 0 || flags & 1 != 0 || packed != size {
         return Err(format!(
-            "its entry '{name}' is compressed or encrypted ({packed} bytes claim to be {size}); torch.save stores entries as they are"
+            "its entry '{name}' is compressed or encrypted ({packed} bytes claim to be {size}); torch.save and numpy.savez store entries as they are"
         ));
     }
     // The name and the extra field stand once more before the content, and the latter may differ.

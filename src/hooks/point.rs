@@ -63,6 +63,24 @@ impl HookPoint {
     }
 }
 
+impl From<&str> for HookPoint {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<String> for HookPoint {
+    fn from(name: String) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<&HookPoint> for HookPoint {
+    fn from(point: &HookPoint) -> Self {
+        point.clone()
+    }
+}
+
 impl fmt::Debug for HookPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)

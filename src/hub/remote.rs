@@ -101,6 +101,58 @@ pub(super) fn names(name: &str, repository: &str, revision: &str, settings: &Hub
     Ok(Repository::open(name, repository, revision, settings)?.names)
 }
 
+/// Some files of a repository that holds no model, each by its name there and where it is now: those that `choose` picks
+/// from the names, from the cache if it has them, else downloaded. `what` says for messages what they are of.
+pub(super) fn some_files(
+    what: &str,
+    repository: &str,
+    revision: &str,
+    choose: impl Fn(&[String]) -> Result<Vec<String>>,
+    settings: &HubSettings,
+) -> Result<Vec<(String, PathBuf)>> {
+    if !is_revision(revision) {
+        return Err(Error::msg(format!("'{revision}' can't be a revision: a branch, a tag or a commit was expected")));
+    }
+    if let Some(folder) = snapshot(repository, revision, &settings.cache)
+        && let Ok(chosen) = choose(&names_below(&folder))
+    {
+        return Ok(chosen.into_iter().map(|name| (name.clone(), folder.join(name))).collect());
+    }
+    let cache = settings.cache.display();
+    if settings.offline {
+        return Err(Error::msg(format!(
+            "{what} is not in the hub's cache {cache} ({repository}, revision {revision}), and the network was not asked, \
+             because HF_HUB_OFFLINE is set: unset it, or give a folder with the files"
+        )));
+    }
+    let failed = |error: ApiError| {
+        Error::msg(format!(
+            "{what} can't be loaded: it is not in the hub's cache {cache}, and the hub, asked for {repository} (revision \
+             {revision}), did not give it ({error}): check the name; without a network give a folder with the files"
+        ))
+    };
+    let place = Repository::connect(repository, revision, settings)?.map_err(failed)?;
+    choose(&place.names)?.into_iter().map(|name| Ok((name.clone(), place.get(&name)?))).collect()
+}
+
+/// The names of the files below a folder, with `/` between folders; what can't be listed is left out.
+fn names_below(folder: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut waiting = vec![(folder.to_path_buf(), String::new())];
+    while let Some((folder, prefix)) = waiting.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            // A hub cache's files are links, its folders are folders.
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => waiting.push((entry.path(), format!("{name}/"))),
+                _ if entry.path().is_file() => names.push(name),
+                _ => {}
+            }
+        }
+    }
+    names
+}
+
 /// A repository and what is wanted of it.
 struct Wanted<'a> {
     name: &'a str,
@@ -241,8 +293,18 @@ struct Repository {
 }
 
 impl Repository {
-    /// Asks the hub what a repository has.
+    /// Asks the hub what a model's repository has.
     fn open(name: &str, repository: &str, revision: &str, settings: &HubSettings) -> Result<Self> {
+        let failed = |error: ApiError| refused(name, repository, revision, settings, &error);
+        Self::connect(repository, revision, settings)?.map_err(failed)
+    }
+
+    /// Asks the hub what a repository has; the inner error is the hub's.
+    fn connect(
+        repository: &str,
+        revision: &str,
+        settings: &HubSettings,
+    ) -> Result<std::result::Result<Self, ApiError>> {
         let cache = Cache::new(settings.cache.clone());
         let mut builder = ApiBuilder::from_cache(cache.clone()).with_token(settings.token.clone()).with_progress(false);
         if let Some(endpoint) = &settings.endpoint {
@@ -253,15 +315,20 @@ impl Repository {
             }
             builder = builder.with_endpoint(endpoint.clone());
         }
-        let failed = |error: ApiError| refused(name, repository, revision, settings, &error);
-        let api = builder.build().map_err(failed)?;
+        let api = match builder.build() {
+            Ok(api) => api,
+            Err(error) => return Ok(Err(error)),
+        };
         let repo = Repo::with_revision(repository.to_string(), RepoType::Model, revision.to_string());
         let (api, cache) = (Arc::new(api.repo(repo.clone())), Arc::new(cache.repo(repo)));
         let asked = api.clone();
-        let info = waiting(move || asked.info(), || {})?.map_err(failed)?;
+        let info = match waiting(move || asked.info(), || {})? {
+            Ok(info) => info,
+            Err(error) => return Ok(Err(error)),
+        };
         let names = info.siblings.into_iter().map(|file| file.rfilename).collect();
         let progress = settings.progress.clone();
-        Ok(Self { origin: origin(repository, revision), prefix: String::new(), names, api, cache, progress })
+        Ok(Ok(Self { origin: origin(repository, revision), prefix: String::new(), names, api, cache, progress }))
     }
 
     /// What lies below a folder.

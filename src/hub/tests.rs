@@ -529,3 +529,36 @@ fn a_toy_model_uses_the_tokenizer_that_its_config_names() {
     let (tokenizer, _) = resolve_tokenizer_with("gelu-1l", &settings).unwrap();
     assert_eq!(tokenizer.read().unwrap().as_ref(), b"tokens");
 }
+
+#[test]
+fn files_of_another_kind_come_from_cache_or_hub() {
+    const FILES: &[(&str, &str)] =
+        &[("layer_0/params.npz", "small"), ("layer_1/params.npz", "other"), ("README.md", "")];
+    let choose = |names: &[String]| {
+        let wanted = "layer_0/params.npz".to_string();
+        if names.contains(&wanted) { Ok(vec![wanted]) } else { Err(Error::msg(format!("not among {names:?}"))) }
+    };
+    let (endpoint, log) = own_hub(FILES);
+    let cache = TempDir::new();
+    let online = online(&cache, endpoint);
+    let found = some_files("the SAE", "me/model", choose, &online).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(std::fs::read_to_string(&found[0].1).unwrap(), "small");
+    let asked = log.lock().unwrap().clone();
+    assert!(asked.iter().all(|line| !line.contains("layer_1") && !line.contains("README")), "{asked:?}");
+
+    // From now on the cache is enough.
+    let again = some_files("the SAE", "me/model@main", choose, &HubSettings::offline(&cache.0)).unwrap();
+    assert_eq!(again[0].0, "layer_0/params.npz");
+    assert_eq!(std::fs::read_to_string(&again[0].1).unwrap(), "small");
+    let count = log.lock().unwrap().len();
+    some_files("the SAE", "me/model", choose, &online).unwrap();
+    assert_eq!(log.lock().unwrap().len(), count);
+
+    let error = |repository: &str, settings: &HubSettings| {
+        some_files("the SAE", repository, |_| Err(Error::msg("nothing")), settings).unwrap_err().to_string()
+    };
+    assert!(error("me/model", &HubSettings::offline(&cache.0)).contains("HF_HUB_OFFLINE"));
+    assert!(error("me/other", &online).contains("check the name"));
+    assert!(error("me", &online).contains("owner/name was expected"));
+}

@@ -1,6 +1,6 @@
 //! The residual stream as an analysis sees it: its places, the norms that read it, what writes to it, and its read-out.
 
-use candle_core::{DType, Tensor};
+use candle_core::{D, DType, Tensor};
 
 use super::HookedTransformer;
 use super::block::{Block, FeedForward, Layout, Mixer};
@@ -49,6 +49,17 @@ pub(crate) struct NormInfo {
     pub(crate) centers: bool,
     pub(crate) w: Option<Tensor>,
     pub(crate) b: Option<Tensor>,
+}
+
+impl NormInfo {
+    /// The norm of x `[.., d_model]` (f32) as a linear map: without the division by its scale, and without b.
+    pub(crate) fn apply_unscaled(&self, x: &Tensor) -> Result<Tensor> {
+        let x = if self.centers { x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)? } else { x.clone() };
+        match &self.w {
+            Some(w) => Ok(x.broadcast_mul(&w.to_dtype(DType::F32)?)?),
+            None => Ok(x),
+        }
+    }
 }
 
 impl HookedTransformer {
@@ -120,6 +131,30 @@ impl HookedTransformer {
                 }
                 Ok(Tensor::stack(&rows, 0)?)
             }
+        }
+    }
+
+    /// What directions of the stream at its end, `[n, d_model]`, add directly to the logits, `[n, d_vocab]` in f32: through
+    /// the last norm's weights, its scale taken as 1, and W_U.
+    pub(crate) fn direct_logits(&self, directions: &Tensor) -> Result<Tensor> {
+        let f32 = |x: &Tensor| x.to_dtype(DType::F32);
+        let mut x = directions.to_device(self.device())?.to_dtype(DType::F32)?;
+        if let Some(norm) = self.norm_that_reads(StreamPlace::End)? {
+            x = norm.apply_unscaled(&x)?;
+        }
+        if let Some(project_out) = &self.inner.project_out {
+            x = x.matmul(&f32(project_out)?)?;
+        }
+        Ok(x.matmul(&f32(&self.inner.w_u)?)?)
+    }
+
+    /// What directions that a branch gives, `[n, d_model]`, are when they are added to the stream, in f32; the scale of a
+    /// norm behind the branch is taken as 1.
+    pub(crate) fn direct_write(&self, layer: usize, branch: Branch, directions: &Tensor) -> Result<Tensor> {
+        let x = directions.to_dtype(DType::F32)?;
+        match self.norm_behind(layer, branch)? {
+            Some(norm) => norm.apply_unscaled(&x),
+            None => Ok(x),
         }
     }
 

@@ -8,20 +8,20 @@ use super::TrainOptions;
 use crate::{Error, Result};
 
 /// The running means of each variable's gradient and of its square.
-pub(super) struct AdamW {
+pub(crate) struct AdamW {
     pub(super) first: Vec<Tensor>,
     pub(super) second: Vec<Tensor>,
 }
 
 impl AdamW {
-    pub(super) fn new(vars: &[(String, Var)]) -> Result<Self> {
+    pub(crate) fn new(vars: &[(String, Var)]) -> Result<Self> {
         let zeros =
             || vars.iter().map(|(_, var)| Ok(var.as_tensor().zeros_like()?.detach())).collect::<Result<Vec<_>>>();
         Ok(Self { first: zeros()?, second: zeros()? })
     }
 
     /// One step, the `step`th counted from 0. A variable without a gradient stays as it is.
-    pub(super) fn step(
+    pub(crate) fn step(
         &mut self,
         vars: &[(String, Var)],
         gradients: &GradStore,

@@ -13,7 +13,7 @@
 //! # Ok(()) }
 //! ```
 
-mod adamw;
+pub(crate) mod adamw;
 mod curve;
 mod fine_tune;
 mod options;

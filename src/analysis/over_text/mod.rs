@@ -187,6 +187,21 @@ impl OverText {
         self.each_run("activations", &options, |batch, run| function(batch, &ActivationCache::new(&self.model, run)))
     }
 
+    /// The same text with more hooks, behind those that it has.
+    pub(crate) fn with_more_hooks(&self, hooks: &Hooks) -> Self {
+        Self { hooks: self.hooks.clone().and(hooks), ..self.clone() }
+    }
+
+    /// How many tokens a row has at most, of texts.
+    pub(crate) fn longest_row(&self) -> usize {
+        self.row_length
+    }
+
+    /// How many tokens at the start of each row do not count, because BOS is skipped.
+    pub(crate) fn skipped(&self) -> Result<usize> {
+        Ok(Batches::new(self)?.skipped())
+    }
+
     /// A run that computes what is selected, and not much more.
     fn options_for(&self, keep: &Selector) -> Result<RunOptions> {
         let points = self.model.hook_points();
@@ -234,7 +249,7 @@ impl OverText {
     }
 
     /// The one point that is selected.
-    fn one_point(&self, at: &Selector) -> Result<PointInfo> {
+    pub(crate) fn one_point(&self, at: &Selector) -> Result<PointInfo> {
         let points = self.model.hook_points();
         match at.resolve(points)?[..] {
             [one] => Ok(points[one].clone()),

@@ -119,6 +119,11 @@ impl Batches {
         Ok(Some(batch))
     }
 
+    /// How many tokens at the start of each row don't count.
+    pub fn skipped(&self) -> usize {
+        self.skipped
+    }
+
     /// The part of the work that is done, where the end is known.
     pub fn fraction(&self) -> Option<f64> {
         let of_rows = |all: usize| self.next_row as f64 / all.max(1) as f64;

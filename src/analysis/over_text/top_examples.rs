@@ -193,7 +193,7 @@ impl OverText {
             _ => "unit".to_string(),
         };
         let is_vector = inner.len() == 2;
-        self.top(&info, &kind, units.into(), k, move |activation| {
+        self.top(&info, (&kind, None), units.into(), k, move |activation| {
             Ok(if is_vector { activation.sqr()?.sum(D::Minus1)?.sqrt()? } else { activation.clone() })
         })
     }
@@ -226,13 +226,27 @@ impl OverText {
         value: impl Fn(&Tensor) -> Result<Tensor>,
     ) -> Result<TopExamples> {
         let info = self.one_point(&at.into())?;
-        self.top(&info, "unit", units.into(), k, value)
+        self.top(&info, ("unit", None), units.into(), k, value)
+    }
+
+    /// As [`top_examples_by`](Self::top_examples_by), of units that are part of many more: the function gives the values of
+    /// these alone, and `numbers` says which they are; `kind` is what one is called.
+    pub(crate) fn top_examples_named(
+        &self,
+        at: impl Into<Selector>,
+        kind: &str,
+        numbers: &[usize],
+        k: usize,
+        value: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<TopExamples> {
+        let info = self.one_point(&at.into())?;
+        self.top(&info, (kind, Some(numbers)), Units::All, k, value)
     }
 
     fn top(
         &self,
         info: &PointInfo,
-        kind: &str,
+        (kind, numbers): (&str, Option<&[usize]>),
         units: Units,
         k: usize,
         value: impl Fn(&Tensor) -> Result<Tensor>,
@@ -263,10 +277,11 @@ impl OverText {
                 let indices: Vec<u32> = chosen.iter().map(|&unit| unit as u32).collect();
                 let values = values.index_select(&Tensor::new(indices, values.device())?, 2)?;
                 if top.is_empty() {
-                    let name = |unit| format!("{kind} {unit} of {point}");
-                    let fresh = |&unit: &usize| UnitExamples {
-                        unit,
-                        name: name(unit),
+                    let number =
+                        |place: usize| numbers.and_then(|numbers| numbers.get(place)).copied().unwrap_or(place);
+                    let fresh = |&place: &usize| UnitExamples {
+                        unit: number(place),
+                        name: format!("{kind} {} of {point}", number(place)),
                         examples: Vec::new(),
                         histogram: Histogram::default(),
                         sum: 0.0,

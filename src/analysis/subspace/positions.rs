@@ -35,7 +35,7 @@ impl TokenPositions {
     }
 
     /// 1 at the positions and 0 elsewhere, of the rank of `x` `[batch, pos, ..]`; none for all positions.
-    pub(super) fn mask(&self, x: &Tensor) -> Result<Option<Tensor>> {
+    pub(crate) fn mask(&self, x: &Tensor) -> Result<Option<Tensor>> {
         if self.0 == Kind::Same(Slice::all()) {
             return Ok(None);
         }
