@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::{Labels, SourceId};
+use crate::sae::{ActiveFeature, FeatureActivations};
+use crate::{Error, Result};
 
 /// Features of a token that a table shows.
 const TOP: usize = 3;
+/// Features of a token that a table made of activations keeps.
+const KEPT: usize = 20;
 
 /// The strongest features at each token of a sentence, and what they are said to mean. In a notebook it is a table with
 /// links.
@@ -79,6 +83,38 @@ impl FeatureTable {
     /// What a feature of the table is said to mean.
     pub fn label(&self, index: usize) -> Option<&str> {
         self.labels.get(&index).map(String::as_str)
+    }
+}
+
+impl FeatureActivations {
+    /// The strongest features of each token of a row, to be shown with what they are said to mean: give it
+    /// [`Labels`]. Links come from the SAE's files, where these name its place on Neuronpedia, or from the labels.
+    ///
+    /// ```no_run
+    /// use candlescope::prelude::*;
+    /// # fn main() -> candlescope::Result<()> {
+    /// let model = HookedTransformer::from_pretrained_no_processing("gpt2")?;
+    /// let sae = Sae::from_pretrained("gpt2-small-res-jb", "blocks.8.hook_resid_pre")?;
+    /// let (_, cache) = model.run_with_cache("You have angry emotion in yourself!")?;
+    /// let labels = Neuronpedia::from_env().labels(&"gpt2-small/8-res-jb".parse()?)?;
+    /// let table = sae.features(&cache)?.meanings(0)?.labels(&labels);
+    /// # let _ = table; Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// When there is no such row.
+    pub fn meanings(&self, row: usize) -> Result<FeatureTable> {
+        let strongest =
+            self.top_per_token(KEPT).into_iter().nth(row).ok_or_else(|| {
+                Error::msg(format!("there is no row {row} of features: there are {}", self.shape().0))
+            })?;
+        let of_token =
+            |active: Vec<ActiveFeature>| active.into_iter().map(|active| (active.feature, active.value)).collect();
+        let table = FeatureTable::new(self.texts(row), strongest.into_iter().map(of_token).collect());
+        Ok(match self.neuronpedia_id().and_then(|id| id.parse().ok()) {
+            Some(source) => table.source(&source),
+            None => table,
+        })
     }
 }
 

@@ -20,6 +20,7 @@ pub struct FeatureActivations {
     d_sae: usize,
     tokens: Option<Tokens>,
     title: String,
+    neuronpedia_id: Option<String>,
 }
 
 /// A feature that is active at a token.
@@ -69,7 +70,8 @@ impl Sae {
         }
         let title = format!("features of {point}");
         let tokens = cache.tokens().filter(|tokens| tokens.shape() == (batch, pos)).cloned();
-        Ok(FeatureActivations { rows, shape: (batch, pos), d_sae: self.d_sae(), tokens, title })
+        let neuronpedia_id = self.neuronpedia_id().map(str::to_string);
+        Ok(FeatureActivations { rows, shape: (batch, pos), d_sae: self.d_sae(), tokens, title, neuronpedia_id })
     }
 }
 
@@ -92,6 +94,11 @@ impl FeatureActivations {
     /// What they are features of.
     pub fn title(&self) -> &str {
         &self.title
+    }
+
+    /// Where they are on Neuronpedia, as in "gpt2-small/8-res-jb", if the SAE's files say so.
+    pub fn neuronpedia_id(&self) -> Option<&str> {
+        self.neuronpedia_id.as_deref()
     }
 
     /// All that is active at a token, in the order of the features' numbers.

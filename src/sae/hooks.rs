@@ -8,9 +8,30 @@ use candle_core::Tensor;
 
 use super::Sae;
 use super::forward::Back;
-use crate::analysis::TokenPositions;
+use crate::analysis::{SteeringVector, TokenPositions};
 use crate::hooks::Hooks;
 use crate::{Error, Result};
+
+impl Sae {
+    /// A feature's direction as a steering vector, which can be tried at strengths, priced and kept
+    /// ([`model.steer`](crate::model::HookedTransformer::steer)). Strength 1 is one unit of the feature's activation.
+    ///
+    /// # Errors
+    /// When there is no such feature, when it is not known which activation the SAE is of, or when that is a single head's.
+    pub fn steering_vector(&self, feature: usize) -> Result<SteeringVector> {
+        if let Some(head) = self.head() {
+            return Err(Error::msg(format!(
+                "{self:?} is of head {head} alone, and a steering vector is of a whole activation; use sae.steer(feature, amount)"
+            )));
+        }
+        let vector = SteeringVector::new(&self.hook_out()?, &self.direction(feature)?, "feature of an SAE")?;
+        let vector = vector.note("feature", &feature.to_string()).note("SAE", &format!("{self:?}"));
+        Ok(match self.neuronpedia_id() {
+            Some(id) => vector.note("Neuronpedia", &format!("{id}/{feature}")),
+            None => vector,
+        })
+    }
+}
 
 /// Hooks of an SAE at some positions. Made by [`Sae::at_positions`]; the methods are those of [`Sae`].
 #[derive(Clone, Debug)]
