@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{Origin, SteeringVector};
+use super::{Origin, SteeringVector, named};
 use crate::analysis::Subspace;
 use crate::analysis::probe::{Probe, ProbeOptions, ProbePosition, features};
 use crate::hooks::{HookPoint, Selector};
@@ -130,7 +130,9 @@ impl Contrast {
         let position = match &self.position {
             ProbePosition::Last => "the last token".to_string(),
             ProbePosition::Mean => "the mean over all tokens".to_string(),
-            other => format!("{other:?}"),
+            ProbePosition::At(position) => format!("token {position}"),
+            ProbePosition::Each(_) => "one of each text's own".to_string(),
+            ProbePosition::Token(token) => format!("the last '{}'", named(token)),
         };
         Origin {
             method: method.to_string(),
