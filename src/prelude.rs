@@ -3,12 +3,13 @@
 pub use crate::analysis::ablation::zero_heads;
 pub use crate::analysis::metric::{self, kl_divergence, log_prob, logit_diff};
 pub use crate::analysis::{
-    Agreement, Alignment, Attribution, Axis, Circuit, CircuitGraph, Comparison, Composition, Corpus, DetectOptions,
-    DirectLogitAttribution, EdgeScores, Embedded, FactoredMatrix, Gradients, HeadAttention, HeadKind, HeadPattern,
-    HeadScore, HeadSummary, InductionLossOptions, InterchangePairs, IoiDataset, IoiOptions, LabelledTensor,
-    LearnOptions, LearnedSubspace, LensReading, Measure, Metric, OverCheckpoints, OverText, OverTraining, Probe,
-    ProbeOptions, ScoredHead, Side, SingularVectors, Subspace, Sweep, SweepResult, TokenPositions, TunedLens,
-    ValueNorm, agreement, copying_scores, detect_head, detect_head_with, direct_logit_attribution, full_ov,
+    Agreement, Alignment, Attribution, Axis, Circuit, CircuitGraph, Comparison, Composition, Contrast, Corpus,
+    DetectOptions, DirectLogitAttribution, EdgeScores, Embedded, FactoredMatrix, Gradients, HeadAttention, HeadKind,
+    HeadPattern, HeadScore, HeadSummary, InductionLossOptions, InterchangePairs, IoiDataset, IoiOptions,
+    LabelledTensor, LearnOptions, LearnedSubspace, LensReading, Measure, Metric, OverCheckpoints, OverText,
+    OverTraining, Probe, ProbeOptions, ScoredHead, Sentiment, Side, SingularVectors, SteeredTexts, Steering,
+    SteeringResult, SteeringSweep, SteeringVector, Subspace, Sweep, SweepResult, TokenPositions, TunedLens, ValueNorm,
+    WeakestPushes, agreement, copying_scores, detect_head, detect_head_with, direct_logit_attribution, full_ov,
     full_ov_copying_scores, full_ov_eigenvalues, full_qk, full_qk_between, head_norms, head_summary, head_summary_on,
     induction_loss, induction_scores, ov_copying_scores, patching, prefix_matching_scores, repeated_random_tokens,
     singular_vectors, value_weighted_pattern,

@@ -83,6 +83,37 @@ pub fn log_prob(answer: impl Into<TokenChoice>) -> Metric {
     of_answer("log probability", answer.into(), |logits| Ok(log_softmax(logits, D::Minus1)?))
 }
 
+/// The probability that the next token is one of these, 0 to 1.
+///
+/// ```
+/// use candlescope::prelude::*;
+/// # fn main() -> candlescope::Result<()> {
+/// let model = HookedTransformer::from_pretrained("tiny")?;
+/// let a_name = model.measure("John and Mary went to the store. Then", &metric::prob_any([" John", " Mary"]))?;
+/// # assert!((0.0..=1.0).contains(&a_name)); Ok(()) }
+/// ```
+pub fn prob_any<T: Into<TokenRef>>(tokens: impl IntoIterator<Item = T>) -> Metric {
+    let tokens: Vec<TokenRef> = tokens.into_iter().map(Into::into).collect();
+    Metric::at_end(format!("probability of {}", listed(&tokens)), move |model, _, _| {
+        let ids = several(&tokens, model)?;
+        Ok(Arc::new(move |logits: &Logits| Ok(log_sum(logits, &ids)?.exp()?)))
+    })
+}
+
+/// ln P(the next token is one of the first) - ln P(it is one of the second), in nats: above 0 where the first are
+/// likelier.
+pub fn log_odds<A: Into<TokenRef>, B: Into<TokenRef>>(
+    right: impl IntoIterator<Item = A>,
+    wrong: impl IntoIterator<Item = B>,
+) -> Metric {
+    let right: Vec<TokenRef> = right.into_iter().map(Into::into).collect();
+    let wrong: Vec<TokenRef> = wrong.into_iter().map(Into::into).collect();
+    Metric::at_end(format!("log odds of {} and {}", listed(&right), listed(&wrong)), move |model, _, _| {
+        let (right, wrong) = (several(&right, model)?, several(&wrong, model)?);
+        Ok(Arc::new(move |logits: &Logits| Ok((log_sum(logits, &right)? - log_sum(logits, &wrong)?)?)))
+    })
+}
+
 /// The mean loss of the next token over each prompt, in nats; padding aside.
 pub fn loss() -> Metric {
     let bind = |_: &HookedTransformer, tokens: &Tokens, _: &[usize]| -> Result<Arc<Measure>> {
@@ -320,6 +351,31 @@ pub(crate) fn ids_of(answers: &TokenChoice, model: &HookedTransformer, tokens: &
         )));
     }
     Ok(ids)
+}
+
+/// The ids of several tokens, each once.
+fn several(tokens: &[TokenRef], model: &HookedTransformer) -> Result<Vec<u32>> {
+    let mut ids = tokens.iter().map(|token| model.token_id(token)).collect::<Result<Vec<u32>>>()?;
+    ids.sort_unstable();
+    ids.dedup();
+    match ids.is_empty() {
+        true => Err(Error::msg("no token was named; give at least one")),
+        false => Ok(ids),
+    }
+}
+
+/// The log of the summed probabilities of these tokens: `[batch, 1, d_vocab]` to `[batch]`.
+fn log_sum(logits: &Tensor, ids: &[u32]) -> Result<Tensor> {
+    let all = log_probs(&logits.squeeze(1)?)?;
+    let chosen = all.index_select(&Tensor::new(ids, logits.device())?, 1)?;
+    Ok(chosen.log_sum_exp(1)?)
+}
+
+/// The first few tokens, for the name of a metric.
+fn listed(tokens: &[TokenRef]) -> String {
+    let named: Vec<String> = tokens.iter().take(3).map(|token| named(&TokenChoice::One(token.clone()))).collect();
+    let more = if tokens.len() > 3 { format!(" or {} others", tokens.len() - 3) } else { String::new() };
+    named.join(", ") + &more
 }
 
 /// The answer, for the name of a metric.

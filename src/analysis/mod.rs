@@ -21,6 +21,7 @@ pub mod over_text;
 pub mod patching;
 pub mod path_patching;
 pub mod probe;
+pub mod steering;
 pub mod subspace;
 mod sweep;
 
@@ -49,5 +50,8 @@ pub use metric::Metric;
 pub use over_checkpoints::{OverCheckpoints, OverTraining};
 pub use over_text::{Corpus, OverText};
 pub use probe::{Probe, ProbeOptions};
+pub use steering::{
+    Contrast, Sentiment, SteeredTexts, Steering, SteeringResult, SteeringSweep, SteeringVector, WeakestPushes,
+};
 pub use subspace::{InterchangePairs, LearnOptions, LearnedSubspace, Subspace, TokenPositions};
 pub use sweep::{Sweep, SweepResult};

@@ -41,6 +41,7 @@ mod scatter;
 mod scene;
 mod show;
 mod singular_vectors;
+mod steering;
 mod subspace;
 mod sweep_view;
 mod table;

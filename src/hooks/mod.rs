@@ -7,6 +7,7 @@
 //! - [`HookedModule`]: hooks and caches for a network of your own.
 
 mod actions;
+mod first_positions;
 mod gradients;
 mod module;
 mod name;

@@ -29,6 +29,8 @@ pub struct GenerateOptions {
     pub prepend_bos: Option<bool>,
     /// Active at every step. With the key-value cache, later steps pass only the newest position through.
     pub hooks: Hooks,
+    /// Active on the prompt only, not on what is added to it; before `hooks`.
+    pub prompt_hooks: Hooks,
     /// Whether keys and values are kept; without it every step runs the whole text, and hooks see all of it.
     pub use_kv_cache: bool,
     /// Who hears how many tokens there are.
@@ -46,6 +48,7 @@ impl Default for GenerateOptions {
             stop_at_eos: true,
             prepend_bos: None,
             hooks: Hooks::new(),
+            prompt_hooks: Hooks::new(),
             use_kv_cache: true,
             progress: Progress::default(),
         }
@@ -108,6 +111,13 @@ impl GenerateOptions {
     /// Hooks that are active at every step.
     pub fn hooks(mut self, hooks: &Hooks) -> Self {
         self.hooks = hooks.clone();
+        self
+    }
+
+    /// Hooks that are active on the prompt only: what is added to it is as it would be without them, but for what it reads
+    /// from the prompt's keys and values.
+    pub fn prompt_hooks(mut self, hooks: &Hooks) -> Self {
+        self.prompt_hooks = hooks.clone();
         self
     }
 
@@ -246,6 +256,12 @@ impl HookedTransformer {
             (0..batch).map(|_| LogitsProcessor::from_sampling(options.seed, sampling.clone())).collect();
         let mut past = options.use_kv_cache.then(|| KvCache::new(self.cfg().n_layers));
         let run_options = RunOptions::new().hooks(&options.hooks);
+        // With a key-value cache the prompt is what the first run sees; without, it is the beginning of each.
+        let on_prompt = match options.prompt_hooks.is_empty() || options.use_kv_cache {
+            true => options.prompt_hooks.clone(),
+            false => options.prompt_hooks.at_first_positions(pos, self.hook_points())?,
+        };
+        let with_prompt = RunOptions::new().hooks(&on_prompt.and(&options.hooks));
         let mut added: Vec<Vec<u32>> = vec![Vec::new(); batch];
         let mut ended = vec![false; batch];
         let mut next = prompt.clone();
@@ -258,7 +274,9 @@ impl HookedTransformer {
                 Some(read) if past.as_ref().is_none_or(KvCache::is_empty) => Input::from((read.clone(), decoder)),
                 _ => decoder,
             };
-            let run = self.run_with_past(&input, &run_options, past.as_mut())?;
+            let sees_prompt = past.as_ref().is_none_or(KvCache::is_empty);
+            let run_options = if sees_prompt { &with_prompt } else { &run_options };
+            let run = self.run_with_past(&input, run_options, past.as_mut())?;
             let logits = run.logits.ok_or_else(|| Error::msg("the run gave no logits"))?;
             let last = logits.narrow(1, logits.dim(1)? - 1, 1)?.squeeze(1)?.to_dtype(DType::F32)?;
             let mut column = Vec::with_capacity(batch);

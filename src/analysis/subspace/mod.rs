@@ -218,7 +218,7 @@ fn interchange(at: Selector, basis: Tensor, source: Tensor, positions: TokenPosi
 }
 
 /// Hooks that add what `change` makes of an activation, at some positions.
-fn changing<F>(at: Selector, positions: TokenPositions, change: F) -> Hooks
+pub(crate) fn changing<F>(at: Selector, positions: TokenPositions, change: F) -> Hooks
 where
     F: Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
 {
@@ -238,15 +238,15 @@ fn project(x: &Tensor, basis: &Tensor) -> Result<Tensor> {
 }
 
 /// An activation as rows of this width: its last axis, or its last two.
-fn as_rows(x: &Tensor, width: usize) -> Result<Tensor> {
+pub(crate) fn as_rows(x: &Tensor, width: usize) -> Result<Tensor> {
     let dims = x.dims();
     match dims {
         [.., last] if *last == width => {}
         [.., heads, last] if heads * last == width => {}
         _ => {
             return Err(Error::msg(format!(
-                "the subspace is of vectors of width {width}, and the activation has shape {dims:?}: its last axis (or its \
-                 last two together) must have that width"
+                "the vectors are of width {width}, and the activation has shape {dims:?}: its last axis (or its last two \
+                 together) must have that width"
             )));
         }
     }
