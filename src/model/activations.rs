@@ -84,8 +84,10 @@ impl Activation {
             return Ok(self.forward(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())?);
         }
         Ok(match self {
+            Self::Gelu if ops::are_for(x) => ops::activation(x, ops::Function::Gelu)?,
+            Self::GeluNew if ops::are_for(x) => ops::activation(x, ops::Function::GeluNew)?,
+            Self::Silu if ops::are_for(x) => ops::activation(x, ops::Function::Silu)?,
             Self::Gelu => x.gelu_erf()?,
-            Self::GeluNew if ops::are_for(x) => ops::gelu_new(x)?,
             Self::GeluNew => x.gelu()?,
             Self::QuickGelu => (x * candle_nn::ops::sigmoid(&(x * 1.702)?)?)?,
             Self::Relu => x.relu()?,

@@ -74,16 +74,8 @@ impl AttentionCore {
         let tall = heads / groups * queries;
         let q = q.transpose(1, 2)?.contiguous()?.reshape((batch, groups, tall, d))?;
         let k_t = k.permute((0, 2, 3, 1))?.contiguous()?;
-        let mut scores = (q.matmul(&k_t)? / self.scale)?.reshape((batch, heads, queries, keys))?;
-        if let Some(cap) = self.soft_cap {
-            scores = ((scores / cap)?.tanh()? * cap)?;
-        }
-        if let Some(bias) = bias {
-            scores = scores.broadcast_add(bias)?;
-        }
-        if let Some(mask) = masks.get(self.sees)? {
-            scores = scores.broadcast_add(&mask)?;
-        }
+        let products = q.matmul(&k_t)?.reshape((batch, heads, queries, keys))?;
+        let scores = self.scores(products, bias, masks.get(self.sees)?.as_ref())?;
         let scores = tap.pass(&self.hooks.attn_scores, scores)?;
         let pattern = tap.pass(&self.hooks.pattern, self.pattern(&scores, masks.may_be_empty())?)?;
 
@@ -92,6 +84,22 @@ impl AttentionCore {
         let z = by_group.matmul(&v)?.reshape((batch, heads, queries, d_head))?.transpose(1, 2)?.contiguous()?;
         let z = tap.pass(&self.hooks.z, z)?;
         self.output(&z, tap)
+    }
+
+    /// Scores from the products of queries and keys, `[batch, head, query, key]`.
+    fn scores(&self, products: Tensor, bias: Option<&Tensor>, mask: Option<&Tensor>) -> Result<Tensor> {
+        let tracked = products.track_op() || bias.is_some_and(Tensor::track_op);
+        if ops::are_for(&products) && !tracked {
+            return Ok(ops::finish_scores(products, self.scale, self.soft_cap, bias, mask)?);
+        }
+        let mut scores = (products / self.scale)?;
+        if let Some(cap) = self.soft_cap {
+            scores = ((scores / cap)?.tanh()? * cap)?;
+        }
+        for added in [bias, mask].into_iter().flatten() {
+            scores = scores.broadcast_add(added)?;
+        }
+        Ok(scores)
     }
 
     /// What each head writes: z `[batch, pos, head, d_head]` to `[batch, pos, head, d_model]`, without b_O.

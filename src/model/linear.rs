@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::Result;
+use crate::{Result, ops};
 
 /// x `[.., in]` times w `[in, out]`, plus b `[out]` if there is one.
 pub(super) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
@@ -11,7 +11,7 @@ pub(super) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tenso
     // One tall product instead of a batch of small ones.
     let y = x.reshape(((), d_in))?.matmul(w)?;
     let y = match b {
-        Some(b) => y.broadcast_add(b)?,
+        Some(b) => ops::add_row(y, b)?,
         None => y,
     };
     if let Some(last) = dims.last_mut() {

@@ -50,39 +50,53 @@ impl Norm {
 
     /// Over the last axis of x. Computed in float32 when the model's type is shorter.
     pub(super) fn forward(&self, x: &Tensor, tap: &mut Tap) -> Result<Tensor> {
+        if self.kind == Normalization::None {
+            return Ok(x.clone());
+        }
         let dtype = x.dtype();
         let x = x.to_dtype(if dtype == DType::F64 { dtype } else { DType::F32 })?;
-        if let Some(done) = self.in_one_sweep(&x, tap)? {
-            return Ok(done.to_dtype(dtype)?);
+        let NormWeights { w, b } = &self.weights;
+        let seen = tap.wants(&self.hook_scale) || tap.wants(&self.hook_normalized);
+        let plain = |w: &Option<Tensor>| w.as_ref().is_none_or(|w| w.rank() == 1 && w.dtype() == DType::F32);
+        if !seen && ops::are_for(&x) && plain(w) && plain(b) {
+            return Ok(ops::norm(&x, self.rule(), w.as_ref(), b.as_ref())?.to_dtype(dtype)?);
         }
-        let x = match self.kind {
-            Normalization::LayerNorm => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
-            Normalization::Rms => x,
-            Normalization::None => return Ok(x.to_dtype(dtype)?),
-        };
-        let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?;
-        let scale = tap.pass(&self.hook_scale, scale)?;
-        let normalized = tap.pass(&self.hook_normalized, x.broadcast_div(&scale)?.to_dtype(dtype)?)?;
-        let scaled = match &self.weights.w {
+        let normalized = tap.pass(&self.hook_normalized, self.normalized(&x, tap)?.to_dtype(dtype)?)?;
+        let scaled = match w {
             Some(w) => normalized.broadcast_mul(&w.to_dtype(dtype)?)?,
             None => normalized,
         };
-        match &self.weights.b {
+        match b {
             Some(b) => Ok(scaled.broadcast_add(&b.to_dtype(dtype)?)?),
             None => Ok(scaled),
         }
     }
 
-    /// The norm as one operation: where gradients are tracked, and nobody looks at what lies within.
-    fn in_one_sweep(&self, x: &Tensor, tap: &Tap) -> Result<Option<Tensor>> {
-        let NormWeights { w, b } = &self.weights;
-        let plain = |w: &Option<Tensor>| w.as_ref().is_none_or(|w| w.rank() == 1 && w.dtype() == DType::F32);
-        let seen = tap.wants(&self.hook_scale) || tap.wants(&self.hook_normalized);
-        if self.kind == Normalization::None || seen || !ops::are_for(x) || !plain(w) || !plain(b) {
-            return Ok(None);
+    /// x, centred where the norm does that, over its scale, which goes through its hook point.
+    fn normalized(&self, x: &Tensor, tap: &mut Tap) -> Result<Tensor> {
+        let fused = ops::are_for(x) && !x.track_op();
+        if fused {
+            let own = ops::norm_scale(x, self.rule())?;
+            let scale = tap.pass(&self.hook_scale, own.clone())?;
+            if scale.id() == own.id() {
+                return Ok(ops::norm(x, self.rule(), None, None)?);
+            }
+            return Ok(self.centered(x)?.broadcast_div(&scale)?);
         }
-        let rule = NormRule { centers: self.centers(), eps: self.eps as f32 };
-        Ok(Some(ops::norm(x, rule, w.as_ref(), b.as_ref())?))
+        let x = self.centered(x)?;
+        let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?;
+        Ok(x.broadcast_div(&tap.pass(&self.hook_scale, scale)?)?)
+    }
+
+    fn centered(&self, x: &Tensor) -> Result<Tensor> {
+        match self.centers() {
+            true => Ok(x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?),
+            false => Ok(x.clone()),
+        }
+    }
+
+    fn rule(&self) -> NormRule {
+        NormRule { centers: self.centers(), eps: self.eps as f32 }
     }
 
     /// What is known of it from outside; none for a norm that does nothing.

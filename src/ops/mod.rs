@@ -1,25 +1,30 @@
-//! What training spends its time in beside matrix products: each operation is one sweep over memory, with its own backward
-//! pass. Candle puts each of them together from about ten, and keeps what lies between for the backward pass.
+//! What a forward pass spends its time in beside matrix products: each operation is one sweep over memory on all cores, in
+//! the widest vectors that the processor has, with its own backward pass. Candle puts each of them together from several,
+//! on one core, and keeps what lies between for the backward pass.
 //!
-//! They are used where gradients are tracked, in f32 on the CPU; elsewhere candle's own operations are.
+//! They are used in f32 on the CPU; elsewhere candle's own operations are.
 
+mod activation;
+mod add;
 mod cross_entropy;
-mod gelu;
 mod math;
 mod norm;
 mod rows;
+mod scores;
 mod softmax;
 
+pub(crate) use activation::{Function, activation};
+pub(crate) use add::add_row;
 pub(crate) use cross_entropy::cross_entropy;
-pub(crate) use gelu::gelu_new;
-pub(crate) use norm::{NormRule, norm};
+pub(crate) use norm::{NormRule, norm, norm_scale};
+pub(crate) use scores::finish_scores;
 pub(crate) use softmax::softmax;
 
 use candle_core::{DType, Tensor};
 
 /// Whether these operations are the ones for a tensor.
 pub(crate) fn are_for(x: &Tensor) -> bool {
-    x.track_op() && x.dtype() == DType::F32 && x.device().is_cpu()
+    x.dtype() == DType::F32 && x.device().is_cpu()
 }
 
 #[cfg(test)]
@@ -89,11 +94,65 @@ mod tests {
     }
 
     #[test]
-    fn gelu_agrees_with_candles() {
+    fn activations_agree_with_candles() {
         // Long enough to be shared out among threads.
         let x = var(&[300, 70], 2);
-        same(std::slice::from_ref(&x), || gelu_new(&x), || x.gelu());
-        slopes(&var(&[4, 9], 3), gelu_new);
+        let all: [(Function, fn(&Tensor) -> Result<Tensor>); 3] =
+            [(Function::GeluNew, Tensor::gelu), (Function::Gelu, Tensor::gelu_erf), (Function::Silu, Tensor::silu)];
+        for (function, plain) in all {
+            same(std::slice::from_ref(&x), || activation(&x, function), || plain(&x));
+            slopes(&var(&[4, 9], 3), |x| activation(x, function));
+        }
+        let far = Tensor::new(&[-1e30f32, -30.0, -9.0, 9.0, 30.0, 1e30], &Device::Cpu).unwrap();
+        for (function, plain) in all {
+            let (ours, plain) = (activation(&far, function).unwrap(), plain(&far).unwrap());
+            for (ours, plain) in ours.to_vec1::<f32>().unwrap().iter().zip(plain.to_vec1::<f32>().unwrap()) {
+                assert!((ours - plain).abs() <= 1e-6 * plain.abs().max(1.0), "{ours} {plain}");
+            }
+        }
+    }
+
+    #[test]
+    fn scores_are_scaled_capped_moved_and_masked() {
+        let (batch, heads, queries, keys) = (3, 2, 70, 90);
+        let product = var(&[batch, heads, queries, keys], 7).as_detached_tensor();
+        let hidden = |i: usize| if i % 90 > i / 90 % 70 + 20 { f32::NEG_INFINITY } else { 0.0 };
+        let mask = |rows: usize| {
+            let values = (0..rows * queries * keys).map(hidden).collect::<Vec<_>>();
+            Tensor::from_vec(values, (rows, 1, queries, keys), &Device::Cpu).unwrap()
+        };
+        let bias = |rows: usize, queries: usize| var(&[rows, heads, queries, keys], 8).as_detached_tensor();
+        for (cap, bias, mask) in [
+            (None, None, None),
+            (None, None, Some(mask(1))),
+            (Some(3.0), None, Some(mask(batch))),
+            (None, Some(bias(1, 1)), Some(mask(1))),
+            (Some(5.0), Some(bias(batch, queries)), None),
+        ] {
+            let ours = finish_scores(product.copy().unwrap(), 8.0, cap, bias.as_ref(), mask.as_ref()).unwrap();
+            let mut plain = (&product / 8.0).unwrap();
+            if let Some(cap) = cap {
+                plain = ((plain / cap).unwrap().tanh().unwrap() * cap).unwrap();
+            }
+            for moved in [bias, mask].into_iter().flatten() {
+                plain = plain.broadcast_add(&moved).unwrap();
+            }
+            let [ours, plain] = [ours, plain].map(|x| x.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+            assert!(ours.iter().zip(&plain).all(|(a, b)| a == b || (a - b).abs() < 1e-6));
+        }
+    }
+
+    #[test]
+    fn a_row_is_added_to_every_row() {
+        let (x, row) = (var(&[500, 70], 9).as_detached_tensor(), var(&[70], 10).as_detached_tensor());
+        let plain = x.broadcast_add(&row).unwrap();
+        assert_eq!(largest_difference(&add_row(x, &row).unwrap(), &plain), 0.0);
+        // What is tracked stays as it is, since its backward pass needs it.
+        let tracked = var(&[3, 70], 11);
+        let before = tracked.as_detached_tensor().copy().unwrap();
+        let sum = add_row(tracked.as_tensor().clone(), &row).unwrap();
+        assert_eq!(largest_difference(&tracked, &before), 0.0);
+        assert!(sum.sum_all().unwrap().backward().unwrap().get(&tracked).is_some());
     }
 
     #[test]
@@ -109,6 +168,15 @@ mod tests {
         let plain = || candle_nn::ops::layer_norm_slow(&x, &ones, &zeros, 1e-5);
         same(&all[..1], || norm(&x, layer, None, None), plain);
         slopes(&var(&[2, 8], 5), |x| norm(x, layer, None, None));
+        for rule in [layer, rms] {
+            let centered = match rule.centers {
+                true => x.broadcast_sub(&x.mean_keepdim(D::Minus1).unwrap()).unwrap(),
+                false => x.as_detached_tensor(),
+            };
+            let mean = centered.sqr().unwrap().mean_keepdim(D::Minus1).unwrap();
+            let plain = (mean + f64::from(rule.eps)).unwrap().sqrt().unwrap();
+            assert!(largest_difference(&norm_scale(&x, rule).unwrap(), &plain) < 1e-6);
+        }
     }
 
     #[test]

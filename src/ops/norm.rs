@@ -1,7 +1,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::math::dot;
+use super::math::{dot, sum_of};
 use super::rows::{fill_rows, read, rows_at_once, slice};
 
 /// Which norm: LayerNorm takes the mean off first, RMSNorm does not.
@@ -23,13 +23,38 @@ pub(crate) fn norm(x: &Tensor, rule: NormRule, w: Option<&Tensor>, b: Option<&Te
     }
 }
 
+/// What the norm divides each row of x by, `[.., 1]`. It has no gradient.
+pub(crate) fn norm_scale(x: &Tensor, rule: NormRule) -> Result<Tensor> {
+    let width = x.dim(D::Minus1)?;
+    let scales: Vec<f32> = read(x, |x| {
+        let mut scales = vec![0f32; x.len() / width.max(1)];
+        fill_rows(&mut scales, 1, |first, scales| {
+            let rows = x[first * width..].chunks_exact(width);
+            scales.iter_mut().zip(rows).for_each(|(scale, row)| *scale = rule.mean_and_scale(row).1);
+        });
+        Ok(scales)
+    })?;
+    let mut dims = x.dims().to_vec();
+    if let Some(last) = dims.last_mut() {
+        *last = 1;
+    }
+    Tensor::from_vec(scales, dims, x.device())
+}
+
 impl NormRule {
     /// The mean that is taken off, and the factor.
+    #[inline(always)]
     fn statistics(self, row: &[f32]) -> (f32, f32) {
+        let (mean, scale) = self.mean_and_scale(row);
+        (mean, 1.0 / scale)
+    }
+
+    #[inline(always)]
+    fn mean_and_scale(self, row: &[f32]) -> (f32, f32) {
         let n = row.len() as f32;
-        let mean = if self.centers { row.iter().sum::<f32>() / n } else { 0.0 };
-        let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() / n;
-        (mean, 1.0 / (variance + self.eps).sqrt())
+        let mean = if self.centers { sum_of(row, |x| x) / n } else { 0.0 };
+        let variance = sum_of(row, |x| (x - mean) * (x - mean)) / n;
+        (mean, (variance + self.eps).sqrt())
     }
 
     fn forward(self, x: &[f32], width: usize, w: Option<&[f32]>, b: Option<&[f32]>) -> CpuStorage {

@@ -1,4 +1,4 @@
-//! The numbers of a tensor, row by row.
+//! The numbers of a tensor, row by row, on all cores and in the widest vectors that the processor has.
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor};
 use rayon::prelude::*;
@@ -11,6 +11,14 @@ pub(super) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a 
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
         None => candle_core::bail!("this operation needs a contiguous tensor"),
+    }
+}
+
+/// The numbers of a contiguous tensor, to be changed.
+pub(super) fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    match (layout.contiguous_offsets(), storage) {
+        (Some((start, end)), CpuStorage::F32(values)) => Ok(&mut values[start..end]),
+        _ => candle_core::bail!("this operation needs a contiguous tensor of f32"),
     }
 }
 
@@ -30,11 +38,22 @@ pub(super) fn rows_at_once(width: usize) -> usize {
 }
 
 /// Fills `out`, some rows of `width` numbers at a time, on all cores where there is enough to do. `fill` gets the number of
-/// its first row.
+/// its first row, and is compiled for each kind of vector instructions.
+#[inline(always)]
 pub(super) fn fill_rows(out: &mut [f32], width: usize, fill: impl Fn(usize, &mut [f32]) + Sync) {
+    change_rows(out, width, fill)
+}
+
+/// As [`fill_rows`], of numbers that are there already.
+#[inline(always)]
+pub(super) fn change_rows(numbers: &mut [f32], width: usize, change: impl Fn(usize, &mut [f32]) + Sync) {
+    let arch = pulp::Arch::new();
     let rows = rows_at_once(width);
-    match out.len() <= rows * width {
-        true => fill(0, out),
-        false => out.par_chunks_mut(rows * width).enumerate().for_each(|(i, part)| fill(i * rows, part)),
+    match numbers.len() <= rows * width {
+        true => arch.dispatch(|| change(0, numbers)),
+        false => numbers
+            .par_chunks_mut(rows * width)
+            .enumerate()
+            .for_each(|(i, part)| arch.dispatch(|| change(i * rows, part))),
     }
 }

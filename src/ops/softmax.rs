@@ -1,6 +1,6 @@
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 
-use super::math::{dot, exp, max};
+use super::math::{dot, exp, max, sum_of};
 use super::rows::{fill_rows, read, slice};
 
 /// Softmax over the last axis. A row that is minus infinity throughout gives zeros, and so does its gradient.
@@ -27,7 +27,7 @@ impl CustomOp1 for Softmax {
                     continue;
                 }
                 out.iter_mut().zip(scores).for_each(|(o, x)| *o = exp(x - max));
-                let scale = 1.0 / out.iter().sum::<f32>();
+                let scale = 1.0 / sum_of(out, |x| x);
                 out.iter_mut().for_each(|o| *o *= scale);
             }
         });

@@ -1,0 +1,78 @@
+//! The cases that were timed, as a table or as JSON.
+
+use std::time::Instant;
+
+use candlescope::Result;
+
+use super::machine::{bandwidth, forget_peak, peak};
+
+/// Times cases, and prints each as it is done.
+pub struct Cases {
+    rounds: usize,
+    json: bool,
+    bandwidth: f64,
+}
+
+impl Cases {
+    pub fn new(rounds: usize, json: bool) -> Self {
+        let bandwidth = bandwidth();
+        if !json {
+            let threads = candlescope::candle_core::utils::get_num_threads();
+            println!("{threads} threads, memory read at {:.1} GB/s, medians of {rounds} rounds", bandwidth / 1e9);
+            println!("{:44} {:>11} {:>11} {:>7} {:>9}", "case", "time", "floor", "ratio", "peak");
+        }
+        Self { rounds, json, bandwidth }
+    }
+
+    /// The seconds that it takes to read so many bytes from memory.
+    pub fn reading(&self, bytes: usize) -> f64 {
+        bytes as f64 / self.bandwidth
+    }
+
+    /// Times a case against a floor, by turns, so that both see the same machine.
+    pub fn case(
+        &mut self,
+        name: &str,
+        mut run: impl FnMut() -> Result<()>,
+        mut floor: impl FnMut() -> Result<f64>,
+    ) -> Result<f64> {
+        run()?;
+        forget_peak();
+        let (mut times, mut floors) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            let started = Instant::now();
+            run()?;
+            times.push(started.elapsed().as_secs_f64());
+            floors.push(floor()?);
+        }
+        let (time, floor) = (median(times), median(floors));
+        self.print(name, time, floor, peak());
+        Ok(time)
+    }
+
+    fn print(&self, name: &str, time: f64, floor: f64, peak: Option<u64>) {
+        let ratio = time / floor;
+        if self.json {
+            let peak = peak.map_or("null".to_string(), |peak| peak.to_string());
+            println!(
+                "{{\"case\": \"{name}\", \"seconds\": {time:.6}, \"floor\": {floor:.6}, \"ratio\": {ratio:.3}, \"peak_bytes\": {peak}}}"
+            );
+            return;
+        }
+        let peak = peak.map_or("-".to_string(), |peak| format!("{:.0} MB", peak as f64 / 1e6));
+        println!("{name:44} {:>11} {:>11} {ratio:>7.2} {peak:>9}", shown(time), shown(floor));
+    }
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn shown(seconds: f64) -> String {
+    match seconds {
+        s if s >= 10.0 => format!("{s:.1} s"),
+        s if s >= 0.01 => format!("{:.1} ms", s * 1e3),
+        s => format!("{:.1} us", s * 1e6),
+    }
+}
