@@ -61,7 +61,8 @@ impl Norm {
         if !seen && ops::are_for(&x) && plain(w) && plain(b) {
             return Ok(ops::norm(&x, self.rule(), w.as_ref(), b.as_ref())?.to_dtype(dtype)?);
         }
-        let normalized = tap.pass(&self.hook_normalized, self.normalized(&x, tap)?.to_dtype(dtype)?)?;
+        let normalized = self.normalized(&x, tap)?.to_dtype(dtype)?;
+        let normalized = tap.pass(&self.hook_normalized, normalized)?;
         let scaled = match w {
             Some(w) => normalized.broadcast_mul(&w.to_dtype(dtype)?)?,
             None => normalized,
