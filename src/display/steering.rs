@@ -141,16 +141,12 @@ impl WeakestPushes {
     pub fn bars(&self) -> Result<BarChart> {
         let labels = self.pushes().iter().map(|push| push.layer.clone());
         let parts = self.pushes().iter().map(|push| push.part.unwrap_or(0.0));
-        Ok(BarChart::new(labels, parts)?.title(self.title()).x_title("layer"))
+        Ok(BarChart::new(labels, parts)?.title(self.title()).x_title("part of the activation's length, by layer"))
     }
 
     fn title(&self) -> String {
         match self.deciding() {
-            Some(push) => format!(
-                "The weakest push that flips it, as a part of the activation: layer {} ({})",
-                push.layer,
-                number(push.part.unwrap_or_default())
-            ),
+            Some(push) => format!("The weakest push that flips it: layer {}", push.layer),
             None => "No push flips it".to_string(),
         }
     }
