@@ -438,7 +438,7 @@ fn a_transcoder_reads_here_and_writes_there() {
     // Without its input there is a sentence.
     let far = of_tiny("far", "transcoder", "blocks.0.ln2.hook_normalized", Some("blocks.1.hook_mlp_out"), 128);
     let late = RunOptions::new().hooks(&far.splice().unwrap()).start_at_layer(1);
-    let found = sentence(model.run(&cache.get(resid_pre(1)).unwrap(), &late));
+    let found = sentence(model.run(cache.get(resid_pre(1)).unwrap(), &late));
     assert!(found.contains("did not come before"), "{found}");
     // Runs on two threads at once do not mix.
     let hooks = sae.splice().unwrap();
