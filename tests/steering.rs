@@ -35,8 +35,8 @@ fn sentence<T>(result: candlescope::Result<T>) -> String {
 
 /// Whose logits a push and a hook that is written out by hand give.
 fn same_logits(model: &HookedTransformer, push: &Hooks, by_hand: &Hooks, what: &str) {
-    let (a, b) = (model.run_with_hooks(&tokens(), push).unwrap(), model.run_with_hooks(&tokens(), by_hand).unwrap());
-    let plain = model.forward(&tokens()).unwrap();
+    let (a, b) = (model.run_with_hooks(tokens(), push).unwrap(), model.run_with_hooks(tokens(), by_hand).unwrap());
+    let plain = model.forward(tokens()).unwrap();
     assert!(max_difference(&a, &b) < 2e-5, "{what}: {}", max_difference(&a, &b));
     assert!(max_difference(&a, &plain) > 1e-3, "{what} does something");
 }
@@ -77,7 +77,7 @@ fn a_clamp_fixes_one_component_and_leaves_the_others() {
     let steer = SteeringVector::new(&point, &v, "a test").unwrap();
     let run = |hooks: &Hooks| {
         let options = RunOptions::new().hooks(hooks).cache(&point);
-        model.run(&tokens(), &options).unwrap().cache[0].1.squeeze(0).unwrap()
+        model.run(tokens(), &options).unwrap().cache[0].1.squeeze(0).unwrap()
     };
     let (before, after) = (run(&Hooks::new()), run(&steer.clamp(3.0).positions(2..).hooks()));
     let unit = (&v / length(&v)).unwrap();
@@ -335,7 +335,7 @@ fn a_generation_is_pushed_step_by_step() {
                 None => vector.add(2.0).hooks(),
                 Some([a, _]) => vector.add(2.0).positions([a, prompt_ids.len() - 1]).hooks(),
             };
-            let logits = model.run_with_hooks(&Tokens::from(&ids[..]), &hooks).unwrap();
+            let logits = model.run_with_hooks(Tokens::from(&ids[..]), &hooks).unwrap();
             let last: Vec<f32> = logits.at(0, -1).unwrap().to_vec1().unwrap();
             let best = (0..last.len()).max_by(|&a, &b| last[a].total_cmp(&last[b])).unwrap();
             ids.push(best as u32);

@@ -97,8 +97,12 @@ mod tests {
     fn activations_agree_with_candles() {
         // Long enough to be shared out among threads.
         let x = var(&[300, 70], 2);
-        let all: [(Function, fn(&Tensor) -> Result<Tensor>); 3] =
-            [(Function::GeluNew, Tensor::gelu), (Function::Gelu, Tensor::gelu_erf), (Function::Silu, Tensor::silu)];
+        type Plain = fn(&Tensor) -> Result<Tensor>;
+        let all = [
+            (Function::GeluNew, Tensor::gelu as Plain),
+            (Function::Gelu, Tensor::gelu_erf),
+            (Function::Silu, Tensor::silu),
+        ];
         for (function, plain) in all {
             same(std::slice::from_ref(&x), || activation(&x, function), || plain(&x));
             slopes(&var(&[4, 9], 3), |x| activation(x, function));
