@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use candle_core::{Device, Tensor};
 
-use super::{SteeringVector, label};
+use super::{Steering, SteeringVector, label};
 use crate::analysis::labelled::{Axis, LabelledTensor};
 use crate::analysis::metric::{self, Metric, mean};
 use crate::analysis::subspace::TokenPositions;
@@ -122,7 +122,7 @@ impl SteeringSweep {
         let base = self.base(Vec::new())?;
         let (strengths, places) = (self.tried()?, self.places());
         let rows: Vec<Hooks> =
-            places.iter().flat_map(|place| strengths.iter().map(|&strength| self.hooks(place, strength))).collect();
+            places.iter().flat_map(|place| strengths.iter().map(|&s| self.push(place, s).hooks())).collect();
         let mut axes = vec![Axis::new(self.strength_name(), strengths.iter().map(f64::to_string))];
         if !self.together {
             axes.insert(0, Axis::new("layer", self.vector.points().map(label)));
@@ -168,12 +168,13 @@ impl SteeringSweep {
         if self.together { vec![self.vector.clone()] } else { self.vector.vectors.iter().map(alone).collect() }
     }
 
-    pub(super) fn hooks(&self, place: &SteeringVector, strength: f64) -> Hooks {
-        let push = if self.relative { place.add_relative(strength) } else { place.add(strength) };
-        self.at_positions(push).hooks()
+    /// What a place is called: its layer, or `all`.
+    pub(super) fn name_of(&self, place: &SteeringVector) -> String {
+        if self.together { "all".to_string() } else { place.points().map(label).collect() }
     }
 
-    pub(super) fn at_positions(&self, push: super::Steering) -> super::Steering {
+    pub(super) fn push(&self, place: &SteeringVector, strength: f64) -> Steering {
+        let push = if self.relative { place.add_relative(strength) } else { place.add(strength) };
         match &self.positions {
             Some(positions) => push.positions(positions.clone()),
             None => push,

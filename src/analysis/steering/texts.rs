@@ -1,6 +1,6 @@
 //! What a model writes under pushes of several strengths.
 
-use super::{Sentiment, SteeringSweep, label};
+use super::{Sentiment, SteeringSweep};
 use crate::model::GenerateOptions;
 use crate::{Error, Result, interrupt};
 
@@ -39,10 +39,9 @@ impl SteeringSweep {
         for place in &places {
             for &strength in &strengths {
                 interrupt::check()?;
-                let push = if self.relative { place.add_relative(strength) } else { place.add(strength) };
-                let options = options.clone().steer(&self.at_positions(push));
+                let options = options.clone().steer(&self.push(place, strength));
                 let written = self.model.generate(self.prompts.clone(), &options)?;
-                let layer = if self.together { "all".to_string() } else { place.points().map(label).collect() };
+                let layer = self.name_of(place);
                 for row in 0..written.prompts().len() {
                     let (whole, continuation) = (written.text(row)?, written.continuation(row)?);
                     let prompt = whole.strip_suffix(&continuation).unwrap_or(&whole).to_string();

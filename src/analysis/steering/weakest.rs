@@ -2,7 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{SteeringSweep, SteeringVector, label};
+use super::{SteeringSweep, SteeringVector};
+use crate::analysis::linalg::lengths;
+use crate::analysis::metric::mean;
+use crate::analysis::subspace::as_rows;
 use crate::analysis::sweep::Base;
 use crate::hooks::{HookPoint, Hooks, Selector};
 use crate::{Error, Result};
@@ -85,13 +88,13 @@ impl SteeringSweep {
         }
         let keep = self.vector.points().map(Selector::from).collect();
         let base = self.base(keep)?;
-        let before = crate::analysis::metric::mean(&base.values);
+        let before = mean(&base.values);
         let flipped = |measure: f32| (measure - threshold) * (before - threshold) < 0.0;
         let places = self.places();
 
         let grid: Vec<f64> = (0..TRIED).map(|i| most * FINENESS.powi(i + 1 - TRIED)).collect();
         let rows: Vec<Hooks> =
-            places.iter().flat_map(|place| grid.iter().map(|&strength| self.hooks(place, strength))).collect();
+            places.iter().flat_map(|place| grid.iter().map(|&strength| self.push(place, strength).hooks())).collect();
         let measured = self.measured(&base, &rows)?;
         // Of each place that flips: a strength that does not, and one that does, with its measure.
         let mut ranges: Vec<(usize, f64, f64, f32)> = Vec::new();
@@ -103,7 +106,8 @@ impl SteeringSweep {
         }
         for _ in 0..HALVINGS {
             let middle = |(_, below, above, _): &(usize, f64, f64, f32)| (below + above) / 2.0;
-            let rows: Vec<Hooks> = ranges.iter().map(|range| self.hooks(&places[range.0], middle(range))).collect();
+            let rows: Vec<Hooks> =
+                ranges.iter().map(|range| self.push(&places[range.0], middle(range)).hooks()).collect();
             for (range, measure) in ranges.iter_mut().zip(self.measured(&base, &rows)?) {
                 let middle = middle(range);
                 match flipped(measure) {
@@ -113,12 +117,12 @@ impl SteeringSweep {
             }
         }
 
-        let rows: Vec<Hooks> = ranges.iter().map(|range| self.hooks(&places[range.0], range.2)).collect();
+        let rows: Vec<Hooks> = ranges.iter().map(|range| self.push(&places[range.0], range.2).hooks()).collect();
         let price = self.price_base()?;
         let prices = price.as_ref().map(|base| self.measured(base, &rows)).transpose()?;
         let mut pushes: Vec<WeakestPush> = Vec::with_capacity(places.len());
         for place in &places {
-            let layer = if self.together { "all".to_string() } else { place.points().map(label).collect() };
+            let layer = self.name_of(place);
             pushes.push(WeakestPush { layer, strength: None, part: None, measure: None, price: None });
         }
         for (i, &(place, _, strength, measure)) in ranges.iter().enumerate() {
@@ -134,7 +138,7 @@ impl SteeringSweep {
             base: before,
             threshold,
             most,
-            price_base: price.map(|base| crate::analysis::metric::mean(&base.values)),
+            price_base: price.map(|base| mean(&base.values)),
         })
     }
 }
@@ -154,15 +158,14 @@ fn part(place: &SteeringVector, base: &Base) -> Result<f64> {
 fn mean_length(point: &HookPoint, vector: &Tensor, base: &Base) -> Result<f64> {
     let x = base.cache.get(point)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
     let (batch, pos) = base.tokens().shape();
-    let rows = crate::analysis::subspace::as_rows(&x, vector.elem_count())?;
-    let lengths: Vec<f32> = crate::analysis::linalg::lengths(&rows)?.to_vec1()?;
+    let rows = as_rows(&x, vector.elem_count())?;
+    let sizes: Vec<f32> = lengths(&rows)?.to_vec1()?;
     let mask = base.tokens().mask();
     let real = |place: usize| mask.is_none_or(|mask| mask[place / pos][place % pos]);
     let first = |row: usize| (0..pos).find(|at| real(row * pos + at)).unwrap_or(0);
-    let counted = |place: &usize| {
-        lengths.len() != batch * pos || (real(*place) && (pos == 1 || place % pos != first(place / pos)))
-    };
-    let counted: Vec<f64> = (0..lengths.len()).filter(counted).map(|place| f64::from(lengths[place])).collect();
+    let counted =
+        |place: &usize| sizes.len() != batch * pos || (real(*place) && (pos == 1 || place % pos != first(place / pos)));
+    let counted: Vec<f64> = (0..sizes.len()).filter(counted).map(|place| f64::from(sizes[place])).collect();
     let mean = counted.iter().sum::<f64>() / counted.len().max(1) as f64;
     Ok(if mean > 0.0 { mean } else { f64::NAN })
 }
