@@ -17,8 +17,8 @@ use std::time::Instant;
 
 use candlescope::prelude::*;
 
-/// Documents to learn from and to measure on; one has about 50 tokens.
-const DOCUMENTS: u64 = 6000;
+/// Documents to learn from and to measure on; one has about 60 tokens.
+const DOCUMENTS: u64 = 2500;
 const HELD_OUT: u64 = 400;
 
 fn main() -> candlescope::Result<()> {

@@ -213,13 +213,22 @@ pub(super) fn largest(x: &Tensor, k: usize) -> Result<Tensor> {
     Ok(Tensor::from_vec(mask, (n, width), x.device())?.to_dtype(x.dtype())?)
 }
 
-/// The places of the `k` largest of some numbers, in no order.
+/// The places of the `k` largest of some numbers, ascending; of equal ones the first.
 pub(super) fn top_places(values: &[f32], k: usize) -> Vec<u32> {
-    let mut places: Vec<u32> = (0..values.len() as u32).collect();
-    if k < places.len() {
-        let larger = |a: &u32, b: &u32| values[*b as usize].total_cmp(&values[*a as usize]).then(a.cmp(b));
-        places.select_nth_unstable_by(k, larger);
-        places.truncate(k);
+    if k == 0 || k >= values.len() {
+        return (0..values.len().min(k) as u32).collect();
+    }
+    let mut sorted = values.to_vec();
+    let (_, &mut last, _) = sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+    // What is above the last that counts is in; what equals it, as long as there is room.
+    let mut room = k - values.iter().filter(|value| value.total_cmp(&last).is_gt()).count();
+    let mut places = Vec::with_capacity(k);
+    for (place, value) in (0u32..).zip(values) {
+        let order = value.total_cmp(&last);
+        if order.is_gt() || order.is_eq() && room > 0 {
+            room -= usize::from(order.is_eq());
+            places.push(place);
+        }
     }
     places
 }
@@ -237,4 +246,18 @@ pub(super) fn as_rows(x: &Tensor, width: usize) -> Result<(Tensor, Vec<usize>)> 
         }
     };
     Ok((x.contiguous()?.reshape(((), width))?, outer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_numbers_the_first_are_taken() {
+        let values = [1.0, 3.0, -2.0, 3.0, 3.0, f32::INFINITY, 0.0];
+        for (k, expected) in [(0, &[][..]), (1, &[5]), (3, &[1, 3, 5]), (4, &[1, 3, 4, 5]), (9, &[0, 1, 2, 3, 4, 5, 6])]
+        {
+            assert_eq!(top_places(&values, k), expected, "{k}");
+        }
+    }
 }

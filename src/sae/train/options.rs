@@ -4,7 +4,7 @@ use crate::progress::Progress;
 use crate::training::TrainOptions;
 use crate::{Error, Result};
 
-/// How an SAE is trained. `SaeTrainOptions::new()` is 2000 steps of 1024 tokens, 8 features for each dimension, 16 of them
+/// How an SAE is trained. `SaeTrainOptions::new()` is 1000 steps of 512 tokens, 8 features for each dimension, 16 of them
 /// at a token.
 #[derive(Clone, Debug)]
 pub struct SaeTrainOptions {
@@ -39,8 +39,8 @@ impl Default for SaeTrainOptions {
         Self {
             d_sae: None,
             k: 16,
-            steps: 2000,
-            batch_size: 1024,
+            steps: 1000,
+            batch_size: 512,
             rate: 1e-3,
             dead_after: 100_000,
             aux_k: None,
@@ -54,7 +54,7 @@ impl Default for SaeTrainOptions {
 }
 
 impl SaeTrainOptions {
-    /// 2000 steps of 1024 tokens.
+    /// 1000 steps of 512 tokens.
     pub fn new() -> Self {
         Self::default()
     }
