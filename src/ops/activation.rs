@@ -1,7 +1,7 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use super::math::{erf, exp, tanh};
-use super::rows::{fill_rows, read, slice};
+use super::rows::{change_rows, read, slice};
 
 /// A function of each number by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ fn silu_slope(x: f32) -> f32 {
 #[inline(always)]
 fn each(x: &[f32], f: impl Fn(f32) -> f32 + Sync + Copy) -> Vec<f32> {
     let mut out = vec![0f32; x.len()];
-    fill_rows(&mut out, 1, |first, out| {
+    change_rows(&mut out, 1, |first, out| {
         out.iter_mut().zip(&x[first..]).for_each(|(o, &x)| *o = f(x));
     });
     out
@@ -75,7 +75,7 @@ fn each(x: &[f32], f: impl Fn(f32) -> f32 + Sync + Copy) -> Vec<f32> {
 #[inline(always)]
 fn pulled(x: &[f32], grad: &[f32], slope: impl Fn(f32) -> f32 + Sync + Copy) -> Vec<f32> {
     let mut out = vec![0f32; x.len()];
-    fill_rows(&mut out, 1, |first, out| {
+    change_rows(&mut out, 1, |first, out| {
         let from = x[first..].iter().zip(&grad[first..]);
         out.iter_mut().zip(from).for_each(|(o, (&x, g))| *o = slope(x) * g);
     });

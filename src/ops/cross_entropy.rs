@@ -2,7 +2,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::math::{exp, log_sum_exp};
-use super::rows::{fill_rows, read, slice};
+use super::rows::{change_rows, read, slice};
 
 /// -log p(target) of each row of logits `[rows, d_vocab]`, in nats: `[rows]`. A row without a target has the loss 0.
 pub(crate) fn cross_entropy(logits: &Tensor, targets: Vec<Option<u32>>) -> Result<Tensor> {
@@ -36,7 +36,7 @@ impl CustomOp1 for CrossEntropy {
         let grad: Vec<f32> = grad.to_vec1()?;
         let mut out = vec![0f32; logits.elem_count()];
         read(logits, |logits| {
-            fill_rows(&mut out, width, |first, out| {
+            change_rows(&mut out, width, |first, out| {
                 let rows = logits[first * width..].chunks(width).zip(&self.targets[first..]).zip(&grad[first..]);
                 for (out, ((row, target), grad)) in out.chunks_mut(width).zip(rows) {
                     let Some(target) = target else { continue };

@@ -2,7 +2,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, Layout, Result
 use rayon::prelude::*;
 
 use super::math::{dot, sum_of};
-use super::rows::{fill_rows, read, rows_at_once, slice};
+use super::rows::{change_rows, read, rows_at_once, slice};
 
 /// Which norm: LayerNorm takes the mean off first, RMSNorm does not.
 #[derive(Clone, Copy)]
@@ -28,7 +28,7 @@ pub(crate) fn norm_scale(x: &Tensor, rule: NormRule) -> Result<Tensor> {
     let width = x.dim(D::Minus1)?;
     let scales: Vec<f32> = read(x, |x| {
         let mut scales = vec![0f32; x.len() / width.max(1)];
-        fill_rows(&mut scales, 1, |first, scales| {
+        change_rows(&mut scales, 1, |first, scales| {
             let rows = x[first * width..].chunks_exact(width);
             scales.iter_mut().zip(rows).for_each(|(scale, row)| *scale = rule.mean_and_scale(row).1);
         });
@@ -59,7 +59,7 @@ impl NormRule {
 
     fn forward(self, x: &[f32], width: usize, w: Option<&[f32]>, b: Option<&[f32]>) -> CpuStorage {
         let mut out = vec![0f32; x.len()];
-        fill_rows(&mut out, width, |first, out| {
+        change_rows(&mut out, width, |first, out| {
             let x = &x[first * width..][..out.len()];
             for (x, out) in x.chunks(width).zip(out.chunks_mut(width)) {
                 let (mean, scale) = self.statistics(x);

@@ -37,14 +37,8 @@ pub(super) fn rows_at_once(width: usize) -> usize {
     (SHARE / width.max(1)).max(1)
 }
 
-/// Fills `out`, some rows of `width` numbers at a time, on all cores where there is enough to do. `fill` gets the number of
-/// its first row, and is compiled for each kind of vector instructions.
-#[inline(always)]
-pub(super) fn fill_rows(out: &mut [f32], width: usize, fill: impl Fn(usize, &mut [f32]) + Sync) {
-    change_rows(out, width, fill)
-}
-
-/// As [`fill_rows`], of numbers that are there already.
+/// Fills or changes `numbers`, some rows of `width` of them at a time, on all cores where there is enough to do. `change` gets
+/// the number of its first row, and is compiled for each kind of vector instructions.
 #[inline(always)]
 pub(super) fn change_rows(numbers: &mut [f32], width: usize, change: impl Fn(usize, &mut [f32]) + Sync) {
     let arch = pulp::Arch::new();

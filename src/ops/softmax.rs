@@ -1,7 +1,7 @@
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 
 use super::math::{dot, exp, max, sum_of};
-use super::rows::{fill_rows, read, slice};
+use super::rows::{change_rows, read, slice};
 
 /// Softmax over the last axis. A row that is minus infinity throughout gives zeros, and so does its gradient.
 pub(crate) fn softmax(scores: &Tensor) -> Result<Tensor> {
@@ -19,7 +19,7 @@ impl CustomOp1 for Softmax {
         let scores = slice(storage, layout)?;
         let width = layout.shape().dim(D::Minus1)?;
         let mut out = vec![0f32; scores.len()];
-        fill_rows(&mut out, width, |first, out| {
+        change_rows(&mut out, width, |first, out| {
             let scores = &scores[first * width..][..out.len()];
             for (scores, out) in scores.chunks(width).zip(out.chunks_mut(width)) {
                 let max = max(scores);
@@ -39,7 +39,7 @@ impl CustomOp1 for Softmax {
         let mut out = vec![0f32; pattern.elem_count()];
         read(pattern, |pattern| {
             read(grad, |grad| {
-                fill_rows(&mut out, width, |first, out| {
+                change_rows(&mut out, width, |first, out| {
                     let part = first * width..first * width + out.len();
                     let rows = pattern[part.clone()].chunks(width).zip(grad[part].chunks(width));
                     for ((p, g), out) in rows.zip(out.chunks_mut(width)) {

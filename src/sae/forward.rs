@@ -14,7 +14,7 @@ const LAYER_NORM_EPS: f64 = 1e-5;
 /// What takes an output from the units of normalised inputs back to those of the activation, `[n, 1]` each.
 #[derive(Clone, Debug)]
 pub(super) struct Back {
-    pub scale: Tensor,
+    scale: Tensor,
     shift: Option<Tensor>,
 }
 
@@ -118,8 +118,7 @@ impl Sae {
     fn decode_rows(&self, features: &Tensor, back: Option<&Back>) -> Result<Tensor> {
         let Weights { w_dec, b_dec, .. } = self.weights();
         let made = features.matmul(w_dec)?.broadcast_add(b_dec)?;
-        // A transcoder's output was not normalised with its input.
-        match back.filter(|_| !self.is_transcoder()) {
+        match back {
             Some(back) => back.apply(&made),
             None => Ok(made),
         }
@@ -127,17 +126,14 @@ impl Sae {
 
     /// What a change of features adds to the output: by the decoder's directions alone.
     pub(super) fn decoded_change(&self, change: &Tensor, back: Option<&Back>) -> Result<Tensor> {
-        let change = change.matmul(&self.weights().w_dec)?;
-        match back.filter(|_| !self.is_transcoder()) {
-            Some(back) => Ok(change.broadcast_mul(&back.scale)?),
-            None => Ok(change),
-        }
+        scaled_back(change.matmul(&self.weights().w_dec)?, back)
     }
 
-    /// Inputs `[n, d_in]` as the encoder is to see them, and the way back.
+    /// Inputs `[n, d_in]` as the encoder is to see them, and what takes the output back: nothing for a transcoder, whose output
+    /// was not normalised with its input.
     pub(super) fn normalised(&self, x: &Tensor) -> Result<(Tensor, Option<Back>)> {
         let d_in = x.dim(1)?;
-        Ok(match self.input_norm() {
+        let (x, back) = match self.input_norm() {
             InputNorm::None => (x.clone(), None),
             InputNorm::ConstantNorm => {
                 let norm = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
@@ -158,7 +154,8 @@ impl Sae {
                      sqrt(d_in) over the mean length of the inputs, which sae.measure_input_scale(&text) measures)"
                 )));
             }
-        })
+        };
+        Ok((x, back.filter(|_| !self.is_transcoder())))
     }
 
     /// The features of normalised inputs.
@@ -197,6 +194,14 @@ impl Back {
             Some(shift) => Ok(made.broadcast_add(shift)?),
             None => Ok(made),
         }
+    }
+}
+
+/// A change of the output in normalised units, in those of the activation.
+pub(super) fn scaled_back(change: Tensor, back: Option<&Back>) -> Result<Tensor> {
+    match back {
+        Some(back) => Ok(change.broadcast_mul(&back.scale)?),
+        None => Ok(change),
     }
 }
 

@@ -7,7 +7,7 @@ use std::thread::{self, ThreadId};
 use candle_core::Tensor;
 
 use super::Sae;
-use super::forward::Back;
+use super::forward::{Back, scaled_back};
 use crate::analysis::{SteeringVector, TokenPositions};
 use crate::hooks::Hooks;
 use crate::{Error, Result};
@@ -197,11 +197,7 @@ impl SaeHooks {
                 true => None,
                 false => rows.sae.normalised(&rows.inputs)?.1,
             };
-            let change = direction.broadcast_as(rows.targets.shape())?;
-            Ok(match back {
-                Some(back) => change.broadcast_mul(&back.scale)?,
-                None => change.contiguous()?,
-            })
+            scaled_back(direction.broadcast_as(rows.targets.shape())?.contiguous()?, back.as_ref())
         })
     }
 
@@ -231,11 +227,7 @@ impl SaeHooks {
             let (features, back) = rows.features()?;
             let places = Tensor::new(places.as_slice(), features.device())?;
             let change = change(&features.index_select(&places, 1)?)?;
-            let added = change.matmul(&rows.sae.w_dec().index_select(&places, 0)?)?;
-            Ok(match back.filter(|_| !rows.sae.is_transcoder()) {
-                Some(back) => added.broadcast_mul(&back.scale)?,
-                None => added,
-            })
+            scaled_back(change.matmul(&rows.sae.w_dec().index_select(&places, 0)?)?, back.as_ref())
         })
     }
 

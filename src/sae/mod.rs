@@ -51,6 +51,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 
 use crate::analysis::OverText;
+use crate::analysis::linalg::lengths;
 use crate::hooks::HookPoint;
 use crate::{Error, Result};
 use config::Config;
@@ -169,7 +170,7 @@ impl Sae {
     pub fn measure_input_scale(&self, text: &OverText) -> Result<f64> {
         let (mut n, mut sum) = (0usize, 0f64);
         self.each_batch(text, |batch| {
-            let norms: Vec<f32> = batch.inputs.sqr()?.sum(1)?.sqrt()?.to_vec1()?;
+            let norms: Vec<f32> = lengths(&batch.inputs)?.to_vec1()?;
             n += norms.len();
             sum += norms.iter().map(|&norm| f64::from(norm)).sum::<f64>();
             Ok(())

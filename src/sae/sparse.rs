@@ -88,8 +88,7 @@ impl Sae {
         let (point_in, point_out) = (self.hook_in()?, self.hook_out()?);
         let keep = Selector::from([&point_in, &point_out]);
         text.for_each(keep, |batch, cache| {
-            let counted: Vec<u32> =
-                (0u32..).zip(batch.counted().concat()).filter(|(_, counts)| *counts).map(|(place, _)| place).collect();
+            let counted = batch.counted_places();
             if counted.is_empty() {
                 return Ok(());
             }

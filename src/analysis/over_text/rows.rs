@@ -34,6 +34,11 @@ impl TextBatch {
             .collect()
     }
 
+    /// The places that count, in the batch's rows one behind the other.
+    pub(crate) fn counted_places(&self) -> Vec<u32> {
+        (0u32..).zip(self.counted().concat()).filter(|(_, counts)| *counts).map(|(place, _)| place).collect()
+    }
+
     /// Which positions are not padding, `[batch][pos]`.
     pub fn real(&self) -> Vec<Vec<bool>> {
         let (batch, pos) = self.tokens.shape();

@@ -102,8 +102,7 @@ impl Run<'_> {
         let (mut was_full, mut any) = (false, false);
         let outcome = text.for_each(&info.point, |batch, cache| {
             let (rows, _) = as_rows(&cache.get(&info.point)?.flatten_from(2)?, self.width)?;
-            let counted: Vec<u32> =
-                (0u32..).zip(batch.counted().concat()).filter(|(_, counts)| *counts).map(|(place, _)| place).collect();
+            let counted = batch.counted_places();
             if counted.is_empty() {
                 return Ok(());
             }
