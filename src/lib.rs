@@ -30,9 +30,6 @@
 //! - [`display`]: how values look in a notebook and in a terminal.
 //! - [`interrupt`]: stopping long work without losing anything.
 
-// A dependency for its feature alone: with it candle's matrix products use AVX-512 where the processor has it.
-use gemm as _;
-
 pub mod analysis;
 pub mod cache;
 pub mod display;
@@ -42,6 +39,7 @@ mod formats;
 pub mod hooks;
 pub mod hub;
 pub mod interrupt;
+mod memory;
 pub mod model;
 pub mod neuronpedia;
 mod normal;
@@ -57,4 +55,5 @@ mod whole_file;
 pub use candle_core;
 pub use candle_nn;
 pub use error::{Error, Result};
+pub use memory::keep_memory;
 pub use progress::{Meter, Progress, Step};

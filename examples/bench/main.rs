@@ -7,6 +7,7 @@
 
 mod floor;
 mod forward;
+mod load;
 mod machine;
 mod others;
 mod sweeps;
@@ -20,16 +21,24 @@ use table::Cases;
 /// A group of cases.
 type Group = fn(&mut Cases) -> Result<()>;
 
-const GROUPS: [(&str, Group); 6] = [
+const GROUPS: [(&str, Group); 7] = [
     ("forward", forward::sizes),
     ("overhead", forward::overhead),
     ("sweeps", sweeps::sweeps),
     ("tiny", others::tiny),
     ("generation", others::generation),
     ("circuits", others::circuits),
+    ("load", load::load),
 ];
 
 fn main() -> Result<()> {
+    // As in a notebook's session.
+    candlescope::keep_memory();
+    if let [Some(once), Some(how), Some(folder)] = [1, 2, 3].map(|n| std::env::args().nth(n))
+        && once == load::ONCE
+    {
+        return load::once(&how, folder.as_ref());
+    }
     let (mut json, mut rounds, mut chosen) = (false, 5, Vec::new());
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {

@@ -19,18 +19,25 @@ pub fn tiny(cases: &mut Cases) -> Result<()> {
     Ok(())
 }
 
-/// Tokens one after the other: the floor is reading all weights once for each.
+/// Tokens one after the other, behind a prompt: the floor is reading all weights once for each.
 pub fn generation(cases: &mut Cases) -> Result<()> {
     let model = gpt2_sized()?;
     // The embedding table is looked up, not read.
     let read = 4 * (model.n_params() - model.w_e().elem_count());
-    let new = 16;
+    let new = 32;
     for rows in [1, 8] {
-        let tokens = some_tokens(rows, 32)?;
-        let options = GenerateOptions::greedy().max_new_tokens(new).stop_at_eos(false).progress(&Progress::quiet());
+        let tokens = some_tokens(rows, 8)?;
+        let options = GenerateOptions::greedy().stop_at_eos(false).progress(&Progress::quiet());
+        let seconds = |new: usize| {
+            let started = std::time::Instant::now();
+            model.generate(&tokens, &options.clone().max_new_tokens(new))?;
+            Ok::<f64, candlescope::Error>(started.elapsed().as_secs_f64())
+        };
+        // What the prompt costs is another matter.
         let floor = cases.reading(read) * new as f64;
-        let run = || model.generate(&tokens, &options).map(drop);
-        let time = cases.case(&format!("generation, {rows} x {new} tokens"), run, || Ok(floor))?;
+        let time = cases.timed(&format!("generation, {rows} x {new} tokens"), || {
+            Ok((seconds(new + 1)? - seconds(1)?, floor))
+        })?;
         eprintln!("  {:.1} tokens a second", (rows * new) as f64 / time);
     }
     Ok(())

@@ -36,17 +36,35 @@ impl Cases {
         mut run: impl FnMut() -> Result<()>,
         mut floor: impl FnMut() -> Result<f64>,
     ) -> Result<f64> {
-        run()?;
-        forget_peak();
-        let (mut times, mut floors) = (Vec::new(), Vec::new());
-        for _ in 0..self.rounds {
+        self.timed(name, || {
             let started = Instant::now();
             run()?;
-            times.push(started.elapsed().as_secs_f64());
-            floors.push(floor()?);
+            Ok((started.elapsed().as_secs_f64(), floor()?))
+        })
+    }
+
+    /// As [`case`](Self::case), where a round says itself how long it and its floor took.
+    pub fn timed(&mut self, name: &str, mut round: impl FnMut() -> Result<(f64, f64)>) -> Result<f64> {
+        forget_peak();
+        self.timed_with_peak(name, || round().map(|(time, floor)| (time, floor, peak())))
+    }
+
+    /// As [`timed`](Self::timed), where a round says its peak of memory as well.
+    pub fn timed_with_peak(
+        &mut self,
+        name: &str,
+        mut round: impl FnMut() -> Result<(f64, f64, Option<u64>)>,
+    ) -> Result<f64> {
+        round()?;
+        let (mut times, mut floors, mut most) = (Vec::new(), Vec::new(), None);
+        for _ in 0..self.rounds {
+            let (time, floor, peak) = round()?;
+            times.push(time);
+            floors.push(floor);
+            most = most.max(peak);
         }
         let (time, floor) = (median(times), median(floors));
-        self.print(name, time, floor, peak());
+        self.print(name, time, floor, most);
         Ok(time)
     }
 

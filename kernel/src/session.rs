@@ -29,7 +29,7 @@ const DEAF_AFTER: Duration = Duration::from_millis(1500);
 
 /// What every session begins with: prints that keep the order of the two streams, and, so that the first cell with a `?` needs no
 /// second compilation, evcxr's readiness for one.
-const BEGINNING: &str = "use candlescope::cell::{dbg, eprint, eprintln, print, println};\nOk::<(), String>(())?;";
+const BEGINNING: &str = "use candlescope::cell::{dbg, eprint, eprintln, print, println};\ncandlescope::keep_memory();\nOk::<(), String>(())?;";
 
 /// Something a cell says or shows.
 #[derive(Debug, Clone, PartialEq)]

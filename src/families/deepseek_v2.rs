@@ -106,7 +106,7 @@ pub(super) fn with_experts(
 pub(super) fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
     // Layers behind the last predict further tokens, for training and speculation.
     source.ignore(&format!("model.layers.{}.", cfg.n_layers));
-    experts::weights_with_mixer(cfg, source, attention, |source, layer, settings| {
+    experts::weights_with_mixer(cfg, source, attention, |cfg, source, layer, settings| {
         let module = format!("{layer}.mlp");
         let routed = ExpertsWeights::load(source, &module, "gate", PROJ, cfg.d_model, settings)?;
         if settings.d_shared == 0 {

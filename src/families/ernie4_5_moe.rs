@@ -40,7 +40,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
     // They predict further tokens, for training and speculation.
     source.ignore("model.mtp_");
-    experts::weights(cfg, source, |source, layer, settings| {
+    experts::weights(cfg, source, |cfg, source, layer, settings| {
         let module = format!("{layer}.mlp");
         let mut experts = ExpertsWeights::load(source, &module, "gate", PROJ, cfg.d_model, settings)?;
         if settings.d_shared > 0 {

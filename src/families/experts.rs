@@ -10,7 +10,7 @@ use crate::weights::{WeightSource, Weights};
 pub(super) fn weights(
     cfg: &ModelConfig,
     source: &WeightSource,
-    experts: impl Fn(&WeightSource, &str, &Experts) -> Result<ExpertsWeights>,
+    experts: impl Fn(&ModelConfig, &WeightSource, &str, &Experts) -> Result<ExpertsWeights> + Send + Sync + 'static,
 ) -> Result<Weights> {
     weights_with(cfg, source, attention, experts)
 }
@@ -19,10 +19,10 @@ pub(super) fn weights(
 pub(super) fn weights_with(
     cfg: &ModelConfig,
     source: &WeightSource,
-    attention: impl Fn(&ModelConfig, &WeightSource, usize) -> Result<AttentionWeights>,
-    experts: impl Fn(&WeightSource, &str, &Experts) -> Result<ExpertsWeights>,
+    attention: impl Fn(&ModelConfig, &WeightSource, usize) -> Result<AttentionWeights> + Send + Sync + 'static,
+    experts: impl Fn(&ModelConfig, &WeightSource, &str, &Experts) -> Result<ExpertsWeights> + Send + Sync + 'static,
 ) -> Result<Weights> {
-    let mixer = |cfg: &ModelConfig, source: &WeightSource, layer: usize| {
+    let mixer = move |cfg: &ModelConfig, source: &WeightSource, layer: usize| {
         attention(cfg, source, layer).map(MixerWeights::Attention)
     };
     weights_with_mixer(cfg, source, mixer, experts)
@@ -32,14 +32,14 @@ pub(super) fn weights_with(
 pub(super) fn weights_with_mixer(
     cfg: &ModelConfig,
     source: &WeightSource,
-    mixer: impl Fn(&ModelConfig, &WeightSource, usize) -> Result<MixerWeights>,
-    experts: impl Fn(&WeightSource, &str, &Experts) -> Result<ExpertsWeights>,
+    mixer: impl Fn(&ModelConfig, &WeightSource, usize) -> Result<MixerWeights> + Send + Sync + 'static,
+    experts: impl Fn(&ModelConfig, &WeightSource, &str, &Experts) -> Result<ExpertsWeights> + Send + Sync + 'static,
 ) -> Result<Weights> {
-    layout::llama_like(cfg, source, |cfg, source, layer| {
+    layout::llama_like(cfg, source, move |cfg: &ModelConfig, source: &WeightSource, layer| {
         let module = format!("layers.{layer}");
         let norm = |name: &str| source.norm(&format!("{module}.{name}"), cfg.d_model);
         let feed_forward = match &cfg.experts {
-            Some(settings) if settings.has(layer) => FeedForwardWeights::Experts(experts(source, &module, settings)?),
+            Some(settings) if settings.has(layer) => FeedForwardWeights::Experts(experts(cfg, source, &module, settings)?),
             _ => FeedForwardWeights::Mlp(llama::mlp(cfg, source, layer)?),
         };
         Ok(BlockWeights {

@@ -3,7 +3,7 @@
 use super::{ConfigJson, Family, layout, llama};
 use crate::Result;
 use crate::model::{Activation, ModelConfig};
-use crate::weights::{BlockWeights, NormWeights, WeightSource, Weights};
+use crate::weights::{BlockWeights, NormWeights, ReadBlock, WeightSource, Weights};
 
 pub(super) static FAMILY: Family = Family { model_type: "gemma", config, weights };
 
@@ -42,7 +42,7 @@ fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
 pub(super) fn decoder(
     cfg: &ModelConfig,
     source: &WeightSource,
-    block: impl Fn(&ModelConfig, &WeightSource, usize) -> Result<BlockWeights>,
+    block: impl ReadBlock,
 ) -> Result<Weights> {
     let mut weights = layout::llama_like(cfg, source, block)?;
     if let Some(norm) = &mut weights.ln_final {

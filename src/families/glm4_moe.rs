@@ -44,7 +44,7 @@ fn sigmoid_routing(json: &ConfigJson) -> Result<Routing> {
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
     // Layers behind the last predict further tokens, for training and speculation.
     source.ignore(&format!("model.layers.{}.", cfg.n_layers));
-    experts::weights(cfg, source, |source, layer, settings| {
+    experts::weights(cfg, source, |cfg, source, layer, settings| {
         let module = format!("{layer}.mlp");
         let routed = ExpertsWeights::load(source, &module, "gate", PROJ, cfg.d_model, settings)?;
         if settings.d_shared == 0 {

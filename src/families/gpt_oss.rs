@@ -49,7 +49,7 @@ fn rotary(json: &ConfigJson, d_head: usize) -> Result<Rotary> {
 }
 
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
-    experts::weights_with(cfg, source, attention, |source, layer, settings| {
+    experts::weights_with(cfg, source, attention, |cfg, source, layer, settings| {
         ExpertsWeights::load_interleaved(source, &format!("{layer}.mlp"), "router", cfg.d_model, settings)
     })
 }

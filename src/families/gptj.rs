@@ -48,7 +48,7 @@ pub(super) fn decoder(
     attention: fn(&ModelConfig, &WeightSource, &str) -> Result<AttentionWeights>,
 ) -> Result<Weights> {
     let source = source.with_optional_prefix("transformer.");
-    layout::decoder(cfg, &source, ["wte", "ln_f", "lm_head"], |cfg, source, layer| {
+    layout::decoder(cfg, &source, ["wte", "ln_f", "lm_head"], move |cfg: &ModelConfig, source: &WeightSource, layer| {
         let name = |part: &str| format!("h.{layer}.{part}");
         Ok(BlockWeights::parallel(
             source.norm(&name("ln_1"), cfg.d_model)?,

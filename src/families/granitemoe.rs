@@ -17,7 +17,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
 }
 
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
-    experts::weights(cfg, source, |source, layer, settings| {
+    experts::weights(cfg, source, |cfg, source, layer, settings| {
         let module = format!("{layer}.block_sparse_moe");
         let name = |tail: &str| format!("{module}.{tail}");
         if source.has(&name("input_linear.weight")) {

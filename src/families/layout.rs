@@ -4,7 +4,7 @@ use super::{ConfigJson, embedding, llama, unembedding};
 use crate::Result;
 use crate::model::{ModelConfig, Normalization, QkNorm, Sizes};
 use crate::weights::{
-    AttentionWeights, BlockWeights, Linear, MixerWeights, MlpWeights, NormWeights, WeightSource, Weights,
+    AttentionWeights, Linear, MixerWeights, MlpWeights, NormWeights, ReadBlock, WeightSource, Weights,
 };
 
 /// A decoder whose embedding, last norm and head have these names. The head is the transposed embedding where the two
@@ -13,7 +13,7 @@ pub(super) fn decoder(
     cfg: &ModelConfig,
     source: &WeightSource,
     [embed, ln_final, head]: [&str; 3],
-    block: impl Fn(&ModelConfig, &WeightSource, usize) -> Result<BlockWeights>,
+    block: impl ReadBlock,
 ) -> Result<Weights> {
     decoder_with_norm(cfg, source, [embed, head], source.norm(ln_final, cfg.d_model)?, block)
 }
@@ -24,11 +24,11 @@ pub(super) fn decoder_with_norm(
     source: &WeightSource,
     [embed, head]: [&str; 2],
     ln_final: NormWeights,
-    block: impl Fn(&ModelConfig, &WeightSource, usize) -> Result<BlockWeights>,
+    block: impl ReadBlock,
 ) -> Result<Weights> {
     let w_e = embedding(cfg, source, [embed, head])?;
     let w_u = unembedding(cfg, source, &w_e, head)?;
-    let blocks = (0..cfg.n_layers).map(|layer| block(cfg, source, layer)).collect::<Result<_>>()?;
+    let blocks = source.blocks(cfg, block)?;
     let mut weights = Weights::new(w_e, blocks, Some(ln_final), w_u);
     weights.b_u = source.optional(&format!("{head}.bias"), &[cfg.d_vocab])?;
     Ok(weights)
@@ -90,7 +90,7 @@ pub(super) fn qk_normed_weights(cfg: &ModelConfig, source: &WeightSource) -> Res
 pub(super) fn llama_like(
     cfg: &ModelConfig,
     source: &WeightSource,
-    block: impl Fn(&ModelConfig, &WeightSource, usize) -> Result<BlockWeights>,
+    block: impl ReadBlock,
 ) -> Result<Weights> {
     decoder(cfg, &source.with_optional_prefix("model."), ["embed_tokens", "norm", "lm_head"], block)
 }

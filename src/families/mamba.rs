@@ -72,16 +72,14 @@ pub(super) fn inner_size(json: &ConfigJson, d_model: usize) -> Result<usize> {
 pub(super) fn weights_with(
     cfg: &ModelConfig,
     source: &WeightSource,
-    mixer: impl Fn(&WeightSource, &str, &StateSpace) -> Result<MixerWeights>,
+    mixer: impl Fn(&ModelConfig, &WeightSource, &str) -> Result<MixerWeights> + Send + Sync + 'static,
 ) -> Result<Weights> {
     let source = source.with_optional_prefix("backbone.");
     let embed = if source.has("embedding.weight") { "embedding" } else { "embeddings" };
-    let settings =
-        cfg.state_space.as_ref().ok_or_else(|| crate::Error::msg("no settings of the state-space mixers"))?;
-    layout::decoder(cfg, &source, [embed, "norm_f", "lm_head"], |cfg, source, layer| {
+    layout::decoder(cfg, &source, [embed, "norm_f", "lm_head"], move |cfg: &ModelConfig, source: &WeightSource, layer| {
         Ok(BlockWeights {
             ln1: Some(source.norm(&format!("layers.{layer}.norm"), cfg.d_model)?),
-            mixer: mixer(source, &format!("layers.{layer}.mixer"), settings)?,
+            mixer: mixer(cfg, source, &format!("layers.{layer}.mixer"))?,
             ln1_post: None,
             ln2: None,
             feed_forward: None,
@@ -92,9 +90,14 @@ pub(super) fn weights_with(
     })
 }
 
+/// The settings of the state-space mixers.
+pub(super) fn settings(cfg: &ModelConfig) -> Result<&StateSpace> {
+    cfg.state_space.as_ref().ok_or_else(|| crate::Error::msg("no settings of the state-space mixers"))
+}
+
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
-    weights_with(cfg, source, |source, module, settings| {
-        let &StateSpace { d_inner, d_state, kernel, dt_rank, .. } = settings;
+    weights_with(cfg, source, |cfg, source, module| {
+        let &StateSpace { d_inner, d_state, kernel, dt_rank, .. } = settings(cfg)?;
         let name = |part: &str| format!("{module}.{part}");
         let w_in = source.linear(&name("in_proj"), cfg.d_model, 2 * d_inner)?;
         let w_dt = source.linear(&name("dt_proj"), dt_rank, d_inner)?;

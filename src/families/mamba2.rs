@@ -59,8 +59,8 @@ fn limit(value: &Value) -> Option<f64> {
 }
 
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
-    mamba::weights_with(cfg, source, |source, module, settings| {
-        let &StateSpace { d_inner, d_state, kernel, n_groups, .. } = settings;
+    mamba::weights_with(cfg, source, |cfg, source, module| {
+        let &StateSpace { d_inner, d_state, kernel, n_groups, .. } = mamba::settings(cfg)?;
         let name = |part: &str| format!("{module}.{part}");
         let conv_width = d_inner + 2 * n_groups * d_state;
         let w_in = source.linear(&name("in_proj"), cfg.d_model, d_inner + conv_width + cfg.n_heads)?;

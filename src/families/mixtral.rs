@@ -21,7 +21,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
 }
 
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
-    experts::weights(cfg, source, |source, layer, settings| {
+    experts::weights(cfg, source, |cfg, source, layer, settings| {
         let module = format!("{layer}.{}", module(source, layer));
         ExpertsWeights::load(source, &module, "gate", W123, cfg.d_model, settings)
     })

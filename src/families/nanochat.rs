@@ -25,7 +25,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
     let source = source.with_optional_prefix("model.");
     let none = NormWeights::default;
-    let block = |cfg: &ModelConfig, source: &WeightSource, layer: usize| {
+    let block = move |cfg: &ModelConfig, source: &WeightSource, layer: usize| {
         let name = |part: &str| format!("layers.{layer}.mlp.{part}");
         let mut attention = llama::attention(cfg, source, layer)?;
         (attention.q_norm, attention.k_norm) = (Some(none()), Some(none()));

@@ -28,9 +28,9 @@ pub(super) fn clip_qkv(json: &ConfigJson) -> Result<Option<f64>> {
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
     let source = source.with_optional_prefix("model.");
     let none = NormWeights::default;
-    let block = |layer: usize| -> Result<BlockWeights> {
-        let (attention, mlp) = (llama::attention(cfg, &source, layer)?, llama::mlp(cfg, &source, layer)?);
+    let block = move |cfg: &ModelConfig, source: &WeightSource, layer| -> Result<BlockWeights> {
+        let (attention, mlp) = (llama::attention(cfg, source, layer)?, llama::mlp(cfg, source, layer)?);
         Ok(BlockWeights::new(none(), attention, none(), mlp))
     };
-    layout::decoder_with_norm(cfg, &source, ["embed_tokens", "lm_head"], none(), |_, _, layer| block(layer))
+    layout::decoder_with_norm(cfg, &source, ["embed_tokens", "lm_head"], none(), block)
 }

@@ -38,7 +38,7 @@ fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
     let source = source.with_optional_prefix("model.").with_optional_prefix("decoder.");
     let w_e = embedding(cfg, &source, ["embed_tokens", "lm_head"])?;
     let w_u = unembedding(cfg, &source, &w_e, "lm_head")?;
-    let blocks = (0..cfg.n_layers).map(|layer| block(cfg, &source, layer)).collect::<Result<_>>()?;
+    let blocks = source.blocks(cfg, block)?;
     let ln_final = match cfg.final_normalization {
         Some(Normalization::None) => None,
         _ => Some(norm(cfg, &source, "final_layer_norm")?),

@@ -45,7 +45,7 @@ fn mscale(json: &ConfigJson) -> Result<Option<f64>> {
 }
 
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
-    experts::weights(cfg, source, |source, layer, settings| {
+    experts::weights(cfg, source, |cfg, source, layer, settings| {
         // Newer files call the module mlp, and its router router.
         let (module, router) = if source.has(&format!("{layer}.mlp.router.weight")) {
             (format!("{layer}.mlp"), "router")

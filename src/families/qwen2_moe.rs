@@ -32,7 +32,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
 }
 
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
-    experts::weights(cfg, source, |source, layer, settings| {
+    experts::weights(cfg, source, |cfg, source, layer, settings| {
         let module = format!("{layer}.mlp");
         let shared = experts::shared(cfg, source, &format!("{module}.shared_expert"), settings.d_shared)?;
         let gate = source.linear(&format!("{module}.shared_expert_gate"), cfg.d_model, 1)?;

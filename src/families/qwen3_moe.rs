@@ -30,7 +30,7 @@ fn config(json: &ConfigJson) -> Result<ModelConfig> {
 }
 
 fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
-    experts::weights(cfg, source, |source, layer, settings| {
+    experts::weights(cfg, source, |cfg, source, layer, settings| {
         ExpertsWeights::load(source, &format!("{layer}.mlp"), "gate", PROJ, cfg.d_model, settings)
     })
 }

@@ -24,6 +24,11 @@ impl Hooks {
         Ok(places)
     }
 
+    /// Whether any is on the unembedding, and so wants the logits of every position.
+    pub(crate) fn any_on_unembedding(&self, points: &[PointInfo]) -> Result<bool> {
+        Ok(self.places(points)?.iter().any(|&place| points[place].point.name().starts_with("unembed.")))
+    }
+
     /// Hooks for a run on copies of a batch, one behind the other: copy i gets the hooks `each[i]`.
     ///
     /// Each hook sees the activation of its own copy only. Points whose first axis is not the batch can't be cut, and so

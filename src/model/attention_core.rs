@@ -7,7 +7,8 @@ use super::kv_cache::LayerCache;
 use super::linear::linear;
 use super::mask::{Masks, Sees};
 use crate::hooks::{HookPoint, PointInfo, Tap};
-use crate::{Result, ops};
+use crate::ops::{self, Scoring};
+use crate::Result;
 
 /// The part that all kinds of attention share.
 #[derive(Clone, Debug)]
@@ -68,6 +69,58 @@ impl AttentionCore {
             Some(past) => past.append(&k, &v)?,
             None => (k, v),
         };
+        let mask = masks.get(self.sees)?;
+        // What a head sees is computed where it lies, unless gradients are to flow back.
+        let own = ops::are_for(q) && ![q, &k, &v].into_iter().chain(bias).any(Tensor::track_op);
+        let z = match own {
+            true => self.mixed(q, &k, &v, (bias, mask.as_ref()), tap)?,
+            false => self.mixed_by_candle(q, &k, &v, (bias, mask.as_ref()), masks.may_be_empty(), tap)?,
+        };
+        let z = tap.pass(&self.hooks.z, z)?;
+        self.output(&z, tap)
+    }
+
+    /// z, `[batch, pos, head, d_head]`.
+    fn mixed(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        (bias, mask): (Option<&Tensor>, Option<&Tensor>),
+        tap: &mut Tap,
+    ) -> Result<Tensor> {
+        let looks_back = matches!(self.sees, Sees::Past { .. });
+        let scoring = Scoring { scale: self.scale, cap: self.soft_cap, bias, mask, looks_back };
+        let seen = [&self.hooks.attn_scores, &self.hooks.pattern].map(|point| tap.wants(point));
+        let own = match seen[0] || self.sinks.is_some() {
+            false => ops::head_patterns(q, k, &scoring)?,
+            true => {
+                let scores = ops::head_scores(q, k, &scoring)?;
+                let after = tap.pass(&self.hooks.attn_scores, scores.clone())?;
+                let pattern = self.pattern(&after, false)?;
+                if after.id() != scores.id() {
+                    // A hook may have let a query see what is behind it.
+                    let pattern = tap.pass(&self.hooks.pattern, pattern)?;
+                    return Ok(ops::head_mixes(&pattern, v, false)?);
+                }
+                pattern
+            }
+        };
+        let pattern = if seen[1] { tap.pass(&self.hooks.pattern, own.clone())? } else { own.clone() };
+        let unchanged = pattern.id() == own.id();
+        Ok(ops::head_mixes(&pattern, v, looks_back && mask.is_some() && unchanged)?)
+    }
+
+    /// The same by candle's operations, which have a backward pass, and work in every type and on every device.
+    fn mixed_by_candle(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        added: (Option<&Tensor>, Option<&Tensor>),
+        may_be_empty: bool,
+        tap: &mut Tap,
+    ) -> Result<Tensor> {
         let (batch, queries, heads, d) = q.dims4()?;
         let (_, keys, groups, d_head) = v.dims4()?;
         // Query heads that share a key head stand together, so their queries are one taller matrix.
@@ -75,23 +128,16 @@ impl AttentionCore {
         let q = q.transpose(1, 2)?.contiguous()?.reshape((batch, groups, tall, d))?;
         let k_t = k.permute((0, 2, 3, 1))?.contiguous()?;
         let products = q.matmul(&k_t)?.reshape((batch, heads, queries, keys))?;
-        let scores = self.scores(products, bias, masks.get(self.sees)?.as_ref())?;
-        let scores = tap.pass(&self.hooks.attn_scores, scores)?;
-        let pattern = tap.pass(&self.hooks.pattern, self.pattern(&scores, masks.may_be_empty())?)?;
+        let scores = tap.pass(&self.hooks.attn_scores, self.scores(products, added)?)?;
+        let pattern = tap.pass(&self.hooks.pattern, self.pattern(&scores, may_be_empty)?)?;
 
         let by_group = pattern.contiguous()?.reshape((batch, groups, tall, keys))?;
         let v = v.transpose(1, 2)?.contiguous()?;
-        let z = by_group.matmul(&v)?.reshape((batch, heads, queries, d_head))?.transpose(1, 2)?.contiguous()?;
-        let z = tap.pass(&self.hooks.z, z)?;
-        self.output(&z, tap)
+        Ok(by_group.matmul(&v)?.reshape((batch, heads, queries, d_head))?.transpose(1, 2)?.contiguous()?)
     }
 
     /// Scores from the products of queries and keys, `[batch, head, query, key]`.
-    fn scores(&self, products: Tensor, bias: Option<&Tensor>, mask: Option<&Tensor>) -> Result<Tensor> {
-        let tracked = products.track_op() || bias.is_some_and(Tensor::track_op);
-        if ops::are_for(&products) && !tracked {
-            return Ok(ops::finish_scores(products, self.scale, self.soft_cap, bias, mask)?);
-        }
+    fn scores(&self, products: Tensor, (bias, mask): (Option<&Tensor>, Option<&Tensor>)) -> Result<Tensor> {
         let mut scores = (products / self.scale)?;
         if let Some(cap) = self.soft_cap {
             scores = ((scores / cap)?.tanh()? * cap)?;

@@ -261,7 +261,9 @@ impl HookedTransformer {
             true => options.prompt_hooks.clone(),
             false => options.prompt_hooks.at_first_positions(pos, self.hook_points())?,
         };
-        let with_prompt = RunOptions::new().hooks(&on_prompt.and(&options.hooks));
+        let on_prompt = on_prompt.and(&options.hooks);
+        let hooks_on_logits = on_prompt.any_on_unembedding(self.hook_points())?;
+        let with_prompt = RunOptions::new().hooks(&on_prompt);
         let mut added: Vec<Vec<u32>> = vec![Vec::new(); batch];
         let mut ended = vec![false; batch];
         let mut next = prompt.clone();
@@ -275,8 +277,12 @@ impl HookedTransformer {
                 _ => decoder,
             };
             let sees_prompt = past.as_ref().is_none_or(KvCache::is_empty);
-            let run_options = if sees_prompt { &with_prompt } else { &run_options };
-            let run = self.run_with_past(&input, run_options, past.as_mut())?;
+            let mut run_options = if sees_prompt { with_prompt.clone() } else { run_options.clone() };
+            // Only the end is unembedded, unless a hook looks at the rest.
+            if !hooks_on_logits {
+                run_options = run_options.logits_at(vec![next.shape().1 - 1; batch]);
+            }
+            let run = self.run_with_past(&input, &run_options, past.as_mut())?;
             let logits = run.logits.ok_or_else(|| Error::msg("the run gave no logits"))?;
             let last = logits.narrow(1, logits.dim(1)? - 1, 1)?.squeeze(1)?.to_dtype(DType::F32)?;
             let mut column = Vec::with_capacity(batch);

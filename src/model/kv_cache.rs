@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::HookedTransformer;
 use super::encoder::Encoding;
 use super::selective_scan::SsmState;
 use crate::{Error, Result};
@@ -45,6 +46,30 @@ impl KvCache {
     /// The batch that it holds; none while it is empty.
     pub fn batch(&self) -> Option<usize> {
         self.layers.first().and_then(LayerCache::shape).map(|(batch, _)| batch)
+    }
+
+    /// Whether such a cache can hold all that later positions of a model's text see of earlier ones as keys and values.
+    pub(crate) fn is_for(&self, model: &HookedTransformer) -> bool {
+        !model.cfg().bidirectional && !model.has_encoder() && model.layers_with_patterns().len() == self.layers.len()
+    }
+
+    /// What it held after its first positions, which are real, for so many copies of its rows.
+    pub(crate) fn beginning(&self, positions: usize, copies: usize) -> Result<Self> {
+        let of_layer = |layer: &LayerCache| -> Result<LayerCache> {
+            let several = |x: &Tensor| -> Result<Tensor> {
+                let first = x.narrow(1, 0, positions)?;
+                match first.dims() {
+                    // One row is seen several times, without a copy.
+                    &[1, pos, heads, d] => Ok(first.broadcast_as((copies, pos, heads, d))?),
+                    _ => Ok(first.repeat((copies, 1, 1, 1))?),
+                }
+            };
+            let keys_values =
+                layer.keys_values.as_ref().map(|(k, v)| Ok::<_, Error>((several(k)?, several(v)?))).transpose()?;
+            Ok(LayerCache { keys_values, ..LayerCache::default() })
+        };
+        let layers = self.layers.iter().map(of_layer).collect::<Result<_>>()?;
+        Ok(Self { layers, real: None, encoded: None })
     }
 
     /// How many real tokens each row holds, which is the position of the next one.

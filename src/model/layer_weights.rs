@@ -3,7 +3,8 @@
 use candle_core::{DType, Tensor};
 
 use super::HookedTransformer;
-use super::block::{Block, FeedForward, Mixer};
+use super::block::Block;
+use super::layers::{FeedForwardKind, MixerKind, Outline};
 use crate::analysis::FactoredMatrix;
 use crate::weights::{AttentionWeights, MlpWeights};
 use crate::{Error, Result};
@@ -52,12 +53,14 @@ impl HookedTransformer {
     /// # Errors
     /// When no layer has.
     pub fn attn_layers(&self) -> Result<LayerWeights> {
-        let found = self.layers_where(|block| matches!(block.mixer, Mixer::Attention(_)));
-        match self.inner.blocks.first() {
+        let found = self.layers_where(|outline| outline.mixer == MixerKind::Attention);
+        match found.is_empty() {
             // The first layer says what stands in the attention's place.
-            Some(block) if found.is_empty() => Err(block.attention().err().unwrap_or_else(no_attention)),
-            _ if found.is_empty() => Err(no_attention()),
-            _ => self.layers(found),
+            true if self.cfg().n_layers > 0 => {
+                Err(self.inner.layers.get(0)?.attention().err().unwrap_or_else(no_attention))
+            }
+            true => Err(no_attention()),
+            false => self.layers(found),
         }
     }
 
@@ -66,7 +69,7 @@ impl HookedTransformer {
     /// # Errors
     /// When no layer has.
     pub fn mlp_layers(&self) -> Result<LayerWeights> {
-        let found = self.layers_where(|block| matches!(block.feed_forward, Some(FeedForward::Mlp(_))));
+        let found = self.layers_where(|outline| outline.feed_forward == Some(FeedForwardKind::Mlp));
         if found.is_empty() {
             return Err(Error::msg("no layer has one MLP (but experts, or none); the weights are in model.weights()"));
         }
@@ -75,12 +78,12 @@ impl HookedTransformer {
 
     /// The layers whose heads have an attention pattern, also those of latent attention.
     pub(crate) fn layers_with_patterns(&self) -> Vec<usize> {
-        self.layers_where(|block| !matches!(block.mixer, Mixer::StateSpace(_)))
+        self.layers_where(|outline| outline.mixer != MixerKind::StateSpace)
     }
 
-    fn layers_where(&self, is_wanted: impl Fn(&Block) -> bool) -> Vec<usize> {
-        let blocks = self.inner.blocks.iter().enumerate();
-        blocks.filter(|(_, block)| is_wanted(block)).map(|(layer, _)| layer).collect()
+    fn layers_where(&self, is_wanted: impl Fn(&Outline) -> bool) -> Vec<usize> {
+        let outlines = self.inner.layers.outlines().enumerate();
+        outlines.filter(|(_, outline)| is_wanted(outline)).map(|(layer, _)| layer).collect()
     }
 }
 
@@ -180,8 +183,8 @@ impl LayerWeights {
     }
 
     fn stack(&self, part: impl Fn(&Block) -> Result<Tensor>) -> Result<Tensor> {
-        let blocks = self.layers.iter().filter_map(|&layer| self.model.inner.blocks.get(layer));
-        Ok(Tensor::stack(&blocks.map(part).collect::<Result<Vec<_>>>()?, 0)?)
+        let of_layer = |&layer: &usize| part(&*self.model.inner.layers.get(layer)?);
+        Ok(Tensor::stack(&self.layers.iter().map(of_layer).collect::<Result<Vec<_>>>()?, 0)?)
     }
 
     /// `[G, ..]` to `[n_heads, ..]`.

@@ -9,10 +9,11 @@ pub(super) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tenso
     let (d_in, d_out) = w.dims2()?;
     let mut dims = x.dims().to_vec();
     // One tall product instead of a batch of small ones.
-    let y = x.reshape(((), d_in))?.matmul(w)?;
-    let y = match b {
-        Some(b) => ops::add_row(y, b)?,
-        None => y,
+    let x = x.reshape(((), d_in))?;
+    let y = match (b, ops::are_for(&x) && ops::can_read(w)) {
+        (_, true) => ops::product(&x, w, b)?,
+        (Some(b), false) => x.matmul(w)?.broadcast_add(b)?,
+        (None, false) => x.matmul(w)?,
     };
     if let Some(last) = dims.last_mut() {
         *last = d_out;
@@ -26,20 +27,29 @@ pub(super) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tenso
 pub(super) fn per_head(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let (heads, d_model, d_head) = w.dims3()?;
     if let [batch, pos, _, _] = x.dims()[..] {
-        let y = x.transpose(1, 2)?.contiguous()?.broadcast_matmul(w)?.transpose(1, 2)?.contiguous()?;
+        let w = w.to_dtype(x.dtype())?;
+        let y = x.transpose(1, 2)?.contiguous()?.broadcast_matmul(&w)?.transpose(1, 2)?.contiguous()?;
         return match b {
             Some(b) => Ok(y.broadcast_add(b)?),
             None => Ok(y.reshape((batch, pos, heads, d_head))?),
         };
     }
-    // Free of copies when the memory is laid out [d_model, heads, d_head], as `for_reading` lays it out.
-    let w = w.transpose(0, 1)?.reshape((d_model, heads * d_head))?;
+    // Free of copies when the memory is laid out as `for_reading` lays it out.
+    let across = w.transpose(1, 2)?;
+    let w = match across.is_contiguous() {
+        true => across.reshape((heads * d_head, d_model))?.t()?,
+        false => w.transpose(0, 1)?.reshape((d_model, heads * d_head))?,
+    };
     let b = b.map(|b| b.flatten_all()).transpose()?;
     let (batch, pos, _) = x.dims3()?;
     Ok(linear(x, &w, b.as_ref())?.reshape((batch, pos, heads, d_head))?)
 }
 
-/// The same `[heads, d_model, d_head]` weight, laid out in memory as `[d_model, heads, d_head]`.
+/// The same `[heads, d_model, d_head]` weight, laid out in memory as `[d_model, heads, d_head]`, or left where it is
+/// `[heads, d_head, d_model]`, as torch's Linear lays it out.
 pub(super) fn for_reading(w: &Tensor) -> Result<Tensor> {
-    Ok(w.transpose(0, 1)?.contiguous()?.transpose(0, 1)?)
+    match w.transpose(1, 2)?.is_contiguous() {
+        true => Ok(w.clone()),
+        false => Ok(w.transpose(0, 1)?.contiguous()?.transpose(0, 1)?),
+    }
 }

@@ -25,6 +25,8 @@ pub struct LoadOptions {
     pub subfolder: Option<String>,
     /// A training checkpoint.
     pub checkpoint: Option<CheckpointChoice>,
+    /// Whether layers stay in their files, and are read while the model runs.
+    pub stream: bool,
     /// Overrides the family's default.
     pub default_prepend_bos: Option<bool>,
     /// Who hears how far downloads and loading are.
@@ -40,6 +42,7 @@ impl Default for LoadOptions {
             revision: None,
             subfolder: None,
             checkpoint: None,
+            stream: false,
             default_prepend_bos: None,
             progress: Progress::default(),
         }
@@ -64,9 +67,22 @@ impl LoadOptions {
         self
     }
 
-    /// Another type of weights and activations.
+    /// Another type of weights and activations. On the CPU, weights of half the width (bf16, f16) stay so in memory, and what
+    /// is computed with them is float32.
     pub fn dtype(mut self, dtype: DType) -> Self {
         self.dtype = dtype;
+        self
+    }
+
+    /// Leaves the layers in their files. A run reads each when it comes to it, and the next one while it computes, so that a
+    /// model larger than memory runs, hooks, caches and all, as fast as the disk gives its weights. With
+    /// [`dtype`](Self::dtype) that of the files (often `DType::BF16`) two layers are in memory at once as they are stored;
+    /// in float32 they are widened. GGUF layers are dequantised one by one, and so take the memory of the file's few bits
+    /// only.
+    ///
+    /// What needs the weights of all layers in memory (training, edges of attribution, circuits over layers) says so.
+    pub fn stream(mut self, stream: bool) -> Self {
+        self.stream = stream;
         self
     }
 
@@ -164,14 +180,31 @@ impl HookedTransformer {
         if let Some(prepend_bos) = options.default_prepend_bos {
             cfg.default_prepend_bos = prepend_bos;
         }
-        let source = WeightSource::open(&files.weights, &files.origin, options.dtype, &options.device)?
+        let source =
+            WeightSource::open_as(&files.weights, &files.origin, options.dtype, &options.device, options.stream)?
             .with_progress(&options.progress, &files.name);
         let source = if wraps { families::language_model_source(source) } else { source };
         let weights = (family.weights)(&cfg, &source)?;
-        source.finish()?;
-        let weights = options.processing.apply(weights, &cfg)?;
         let tokenizer = tokenizer(files, &cfg);
-        let model = Self::from_weights(cfg, weights)?;
+        let model = match (options.stream, source.take_blocks()) {
+            (false, _) => {
+                source.finish()?;
+                let weights = options.processing.apply(weights, &cfg)?;
+                Self::from_weights(cfg, weights)?
+            }
+            (true, Some(reader)) => {
+                let steps = options.processing.steps(&weights, &cfg);
+                let model = Self::streamed(cfg, weights, reader, steps)?;
+                source.finish()?;
+                model
+            }
+            (true, None) => {
+                return Err(Error::msg(format!(
+                    "the layers of a model of type {} can't be read one by one; load it without stream(true)",
+                    cfg.model_type
+                )));
+            }
+        };
         match tokenizer {
             Ok(tokenizer) => Ok(model.with_tokenizer(tokenizer)),
             Err(Error::NoTokenizer { why }) => Ok(model.without_tokenizer_because(why)),

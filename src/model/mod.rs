@@ -17,6 +17,7 @@ mod input;
 mod kv_cache;
 mod latent_attention;
 mod layer_weights;
+mod layers;
 mod linear;
 mod load;
 mod loss;
@@ -46,11 +47,11 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::hooks::{HookPoint, PointInfo};
 use crate::tokens::{Occurrence, Text, TokenInput, TokenOptions, TokenRef, Tokenizer, Tokens};
-use crate::weights::Weights;
+use crate::weights::{BlockReader, NormWeights, Steps, Weights, widen_small};
 use crate::{Error, Result};
-use block::Block;
 use encoder::Encoder;
 use head::Head;
+use layers::Layers;
 use norm::Norm;
 use relative_bias::RelativeBias;
 
@@ -97,7 +98,7 @@ struct Inner {
     w_pos: Option<Tensor>,
     embed_ln: Option<Norm>,
     project_in: Option<Tensor>,
-    blocks: Vec<Block>,
+    layers: Layers,
     ln_final: Option<Norm>,
     project_out: Option<Tensor>,
     w_u: Tensor,
@@ -132,9 +133,33 @@ impl HookedTransformer {
                 weights.blocks.len()
             )));
         }
+        let mut weights = weights;
+        if weights.w_e.dtype() != compute_dtype(weights.w_e.dtype(), weights.w_e.device()) {
+            widen_small(&mut weights)?;
+        }
+        // TransformerLens' names say which stack they are of only where there are two.
+        let stack = if weights.encoder.is_some() { "decoder_" } else { "" };
+        let layers = Layers::held(stack, std::mem::take(&mut weights.blocks), &cfg)?;
+        Self::assembled(cfg, weights, layers)
+    }
+
+    /// A model whose layers `reader` reads whenever a run comes to them.
+    fn streamed(cfg: ModelConfig, mut weights: Weights, reader: BlockReader, steps: Option<Steps>) -> Result<Self> {
+        let layers = Layers::streamed(&cfg, reader, steps)?;
+        if let Some(steps) = steps {
+            steps.ends(&mut weights, &cfg)?;
+        }
+        if weights.w_e.dtype() != compute_dtype(weights.w_e.dtype(), weights.w_e.device()) {
+            widen_small(&mut weights)?;
+        }
+        Self::assembled(cfg, weights, layers)
+    }
+
+    /// A model of what is not in layers, and the layers.
+    fn assembled(cfg: ModelConfig, weights: Weights, layers: Layers) -> Result<Self> {
         // Folding leaves every norm without weights; a model whose norms never had any counts as folded too.
-        let norms = weights.blocks.iter().flat_map(|block| [&block.ln1, &block.ln2]).chain([&weights.ln_final]);
-        let norms_folded = norms.flatten().all(|norm| norm.w.is_none() && norm.b.is_none());
+        let is_folded = |norm: &NormWeights| norm.w.is_none() && norm.b.is_none();
+        let norms_folded = layers.norms_folded() && weights.ln_final.as_ref().is_none_or(is_folded);
         let norm = |name: &str, weights: Option<_>| {
             weights.map(|weights| Norm::new(name, weights, cfg.normalization, cfg.eps))
         };
@@ -145,8 +170,6 @@ impl HookedTransformer {
         };
         // TransformerLens' names say which stack they are of only where there are two.
         let (stack, embedding) = if encoder.is_some() { ("decoder_", "hook_decoder_") } else { ("", "hook_") };
-        let blocks = weights.blocks.into_iter().enumerate();
-        let blocks = blocks.map(|(layer, block)| Block::new(&format!("{stack}blocks.{layer}"), layer, block, &cfg));
         let hook_pos_embed = format!("{embedding}pos_embed");
         let mut inner = Inner {
             w_pos: match cfg.positions {
@@ -156,7 +179,7 @@ impl HookedTransformer {
             w_e: weights.w_e,
             embed_ln: norm(&format!("{stack}embed_ln"), weights.embed_ln),
             project_in: weights.project_in,
-            blocks: blocks.collect::<Result<_>>()?,
+            layers,
             ln_final: weights.ln_final.map(|weights| {
                 Norm::new(
                     &format!("{stack}ln_final"),
@@ -235,9 +258,10 @@ impl HookedTransformer {
         self.inner.w_e.device()
     }
 
-    /// The type of its weights and activations.
+    /// The type of its activations. It is that of its weights, but for weights of half the width (bf16, f16) on the CPU: they
+    /// stay as they are in memory, and are widened piece by piece; what is computed is float32.
     pub fn dtype(&self) -> DType {
-        self.inner.w_e.dtype()
+        compute_dtype(self.inner.w_e.dtype(), self.inner.w_e.device())
     }
 
     /// Its tokenizer; an error that says why if it has none.
@@ -307,6 +331,14 @@ impl HookedTransformer {
     }
 }
 
+/// The type that is computed in with weights of a type.
+fn compute_dtype(weights: DType, device: &Device) -> DType {
+    match weights {
+        DType::BF16 | DType::F16 if device.is_cpu() => DType::F32,
+        _ => weights,
+    }
+}
+
 impl Inner {
     /// Whether the embedding is whole only behind its norm, as in Bloom and BERT; `hook_embed` then lies there, as in
     /// TransformerLens.
@@ -337,7 +369,7 @@ impl Inner {
             points.extend([embed, pos_embed]);
             points.extend(norm(&self.embed_ln));
         }
-        points.extend(self.blocks.iter().flat_map(Block::hook_points));
+        points.extend(self.layers.hook_points());
         points.extend(norm(&self.ln_final));
         points.push(PointInfo::on_request(&self.hook_unembed_in, stream));
         points.push(PointInfo::on_request(&self.hook_unembed_out, "[batch, pos, d_vocab]"));

@@ -2,15 +2,15 @@
 
 use candle_core::Tensor;
 
-use super::block::Block;
 use super::norm::Norm;
 use super::{HookedTransformer, Positions};
 use crate::analysis::FactoredMatrix;
-use crate::weights::Weights;
+use crate::weights::{BlockWeights, Weights};
 use crate::{Error, Result};
 
 impl HookedTransformer {
-    /// All weights, as the model uses them.
+    /// All weights, as the model uses them; of a model that reads its layers while it runs
+    /// ([`LoadOptions::stream`](super::LoadOptions::stream)) those that are in memory: `blocks` is empty.
     pub fn weights(&self) -> Weights {
         let norm = |norm: &Option<Norm>| norm.as_ref().map(|norm| norm.weights().clone());
         let inner = &self.inner;
@@ -20,7 +20,7 @@ impl HookedTransformer {
             w_pos: inner.w_pos.clone().filter(|_| inner.cfg.positions != Positions::Sinusoidal),
             embed_ln: norm(&inner.embed_ln),
             project_in: inner.project_in.clone(),
-            blocks: inner.blocks.iter().map(Block::weights).collect(),
+            blocks: inner.layers.weights_held(),
             ln_final: norm(&inner.ln_final),
             project_out: inner.project_out.clone(),
             w_u: inner.w_u.clone(),
@@ -32,6 +32,22 @@ impl HookedTransformer {
         }
     }
 
+    /// The weights of one layer, read from its file where they are not in memory.
+    pub(crate) fn block_weights(&self, layer: usize) -> Result<BlockWeights> {
+        Ok(self.inner.layers.get(layer)?.weights())
+    }
+
+    /// An error if the layers stay in their files, and `what` needs them in memory.
+    pub(crate) fn check_held(&self, what: &str) -> Result<()> {
+        match self.inner.layers.n_params_in_files() {
+            0 => Ok(()),
+            _ => Err(Error::msg(format!(
+                "{what} needs the weights of all layers in memory, and this model reads them while it runs; load it without \
+                 stream(true)"
+            ))),
+        }
+    }
+
     /// Every parameter with TransformerLens' name (`blocks.0.attn.W_Q`), in the order of the forward pass.
     pub fn named_parameters(&self) -> Vec<(String, Tensor)> {
         self.weights().named()
@@ -39,7 +55,8 @@ impl HookedTransformer {
 
     /// How many numbers its weights are; tied tensors count once for each use.
     pub fn n_params(&self) -> usize {
-        self.named_parameters().iter().map(|(_, tensor)| tensor.elem_count()).sum()
+        let held: usize = self.named_parameters().iter().map(|(_, tensor)| tensor.elem_count()).sum();
+        held + self.inner.layers.n_params_in_files()
     }
 
     /// Embedding, `[d_vocab, d_model]`.
@@ -172,18 +189,15 @@ impl HookedTransformer {
         if token as usize >= d_vocab {
             return Err(Error::TokenOutOfRange { id: token, position: 0, d_vocab });
         }
-        let column = self.inner.w_u.narrow(1, token as usize, 1)?.contiguous()?;
+        let column = self.inner.w_u.narrow(1, token as usize, 1)?.contiguous()?.to_dtype(self.dtype())?;
         match &self.inner.project_out {
-            Some(project_out) => Ok(project_out.matmul(&column)?.squeeze(1)?),
+            Some(project_out) => Ok(project_out.to_dtype(self.dtype())?.matmul(&column)?.squeeze(1)?),
             None => Ok(column.squeeze(1)?),
         }
     }
 
     /// What each head of a layer writes, `[batch, pos, head, d_model]`, from its z `[batch, pos, head, d_head]`.
     pub(crate) fn head_results(&self, layer: usize, z: &Tensor) -> Result<Tensor> {
-        match self.inner.blocks.get(layer) {
-            Some(block) => block.head_results(z),
-            None => Err(Error::msg(format!("there is no layer {layer}: the model has {}", self.cfg().n_layers))),
-        }
+        self.inner.layers.get(layer)?.head_results(z)
     }
 }

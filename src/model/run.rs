@@ -361,7 +361,8 @@ impl HookedTransformer {
         }
         for layer in start..stop.unwrap_or(cfg.n_layers) {
             let past = past.as_deref_mut().map(|past| &mut past.layers[layer]);
-            resid = self.inner.blocks[layer].forward(resid, &mut around, past, &mut tap)?;
+            let next = (layer + 1 < stop.unwrap_or(cfg.n_layers)).then_some(layer + 1);
+            resid = self.inner.layers.get_before(layer, next)?.forward(resid, &mut around, past, &mut tap)?;
         }
 
         let labels = options.labels.as_ref().or(tokens.as_ref());
@@ -477,7 +478,7 @@ impl HookedTransformer {
 
     /// Token embeddings, `[batch, pos, d_model]`.
     fn embed(&self, tokens: &Tokens) -> Result<Tensor> {
-        let mut embed = rows(&self.inner.w_e, &tokens.tensor(self.device())?)?;
+        let mut embed = rows(&self.inner.w_e, &tokens.tensor(self.device())?)?.to_dtype(self.dtype())?;
         if let Some(project_in) = &self.inner.project_in {
             embed = linear(&embed, project_in, None)?;
         }

@@ -8,7 +8,7 @@ use crate::Result;
 /// How many rows of fairseq's table lie before the first position: it counts on from the padding token's id.
 const OFFSET: usize = 2;
 
-/// The vectors of all positions, `[n_ctx, d_model]`, of the type and on the device of `like`.
+/// The vectors of all positions, `[n_ctx, d_model]`, in float32 on the device of `like`.
 pub(super) fn table(n_ctx: usize, d_model: usize, like: &Tensor) -> Result<Tensor> {
     let half = d_model / 2;
     let step = (10000f64).ln() / (half.max(2) - 1) as f64;
@@ -19,5 +19,5 @@ pub(super) fn table(n_ctx: usize, d_model: usize, like: &Tensor) -> Result<Tenso
         values.extend((0..half).map(|i| angle(i).cos() as f32));
         values.extend(std::iter::repeat_n(0f32, d_model % 2));
     }
-    Ok(Tensor::from_vec(values, (n_ctx, d_model), like.device())?.to_dtype(like.dtype())?)
+    Ok(Tensor::from_vec(values, (n_ctx, d_model), like.device())?)
 }

@@ -1,10 +1,13 @@
 //! The residual stream as an analysis sees it: its places, the norms that read it, what writes to it, and its read-out.
 
+use std::sync::Arc;
+
 use candle_core::{D, DType, Tensor};
 
 use super::HookedTransformer;
 use super::block::{Block, FeedForward, Layout, Mixer};
 use super::config::Positions;
+use super::layers::MixerKind;
 use super::norm::Norm;
 use super::run::Logits;
 use crate::hooks::{HookPoint, Tap};
@@ -224,9 +227,9 @@ impl HookedTransformer {
             StreamPlace::End => (self.cfg().n_layers, None),
         };
         let mut writers = Vec::new();
-        for (layer, block) in self.inner.blocks.iter().enumerate().take(whole) {
+        for (layer, outline) in self.inner.layers.outlines().enumerate().take(whole) {
             writers.push((layer, Branch::Attention));
-            if block.feed_forward.is_some() {
+            if outline.feed_forward.is_some() {
                 writers.push((layer, Branch::Mlp));
             }
         }
@@ -242,7 +245,7 @@ impl HookedTransformer {
                  stand after the additions, or a second stack is looked at",
             ));
         }
-        match self.inner.blocks.iter().position(|block| matches!(block.mixer, Mixer::StateSpace(_))) {
+        match self.inner.layers.outlines().position(|outline| outline.mixer == MixerKind::StateSpace) {
             Some(layer) => Err(Error::msg(format!(
                 "layer {layer} has a state-space mixer, and the stream is taken apart into what attentions and MLPs \
                  write; cache.accumulated_resid(..) has the stream itself"
@@ -253,29 +256,29 @@ impl HookedTransformer {
 
     /// The norm that reads the stream at a place; none where it is read as it is.
     pub(crate) fn norm_that_reads(&self, place: StreamPlace) -> Result<Option<NormInfo>> {
-        Ok(self.reader(place)?.and_then(Norm::info))
+        Ok(self.reader(place)?.as_ref().and_then(Norm::info))
     }
 
     /// `x` through the norm that reads at a place, in full and with the scale of `x` itself, `[.., d_model]`.
     pub(crate) fn through_norm(&self, place: StreamPlace, x: &Tensor) -> Result<Tensor> {
-        match self.reader(place)? {
+        match &self.reader(place)? {
             Some(norm) => norm.forward(x, &mut Tap::closed()),
             None => Ok(x.clone()),
         }
     }
 
-    fn reader(&self, place: StreamPlace) -> Result<Option<&Norm>> {
+    fn reader(&self, place: StreamPlace) -> Result<Option<Norm>> {
         let block = |layer: usize| self.block(layer);
         match place {
             StreamPlace::End if self.inner.head.is_some() => Err(Error::msg(
                 "between the stream and the last norm stands the head of a masked language model, which is not linear: \
                  logits are no sum over parts of the stream; model.logits_from_resid(..) reads the whole stream",
             )),
-            StreamPlace::End => Ok(self.inner.ln_final.as_ref()),
+            StreamPlace::End => Ok(self.inner.ln_final.clone()),
             // A norm that follows the addition reads nothing.
             StreamPlace::Start(_) | StreamPlace::Mid(_) if self.cfg().post_norm => Ok(None),
-            StreamPlace::Start(layer) => Ok(block(layer)?.ln1.as_ref()),
-            StreamPlace::Mid(layer) => Ok(block(layer)?.ln2.as_ref()),
+            StreamPlace::Start(layer) => Ok(block(layer)?.ln1.clone()),
+            StreamPlace::Mid(layer) => Ok(block(layer)?.ln2.clone()),
         }
     }
 
@@ -335,7 +338,8 @@ impl HookedTransformer {
 
     /// Whether there is a stream between attention and MLP; an error that says why not.
     pub(crate) fn check_mid(&self, layer: usize) -> Result<()> {
-        match self.block(layer)?.layout {
+        let none = || Error::msg(format!("there is no layer {layer}: the model has {}", self.cfg().n_layers));
+        match self.inner.layers.outline(layer).ok_or_else(none)?.layout {
             Layout::Sequential | Layout::PostNorm => Ok(()),
             Layout::Parallel => Err(Error::msg(
                 "attention and MLP are parallel in this model, so there is no residual stream between them: the MLP reads \
@@ -347,11 +351,7 @@ impl HookedTransformer {
         }
     }
 
-    fn block(&self, layer: usize) -> Result<&Block> {
-        let n_layers = self.cfg().n_layers;
-        self.inner
-            .blocks
-            .get(layer)
-            .ok_or_else(|| Error::msg(format!("there is no layer {layer}: the model has {n_layers}")))
+    fn block(&self, layer: usize) -> Result<Arc<Block>> {
+        self.inner.layers.get(layer)
     }
 }

@@ -5,19 +5,20 @@
 //! They are used in f32 on the CPU; elsewhere candle's own operations are.
 
 mod activation;
-mod add;
 mod cross_entropy;
+mod heads;
 mod math;
+mod matrix;
 mod norm;
+mod product;
 mod rows;
-mod scores;
 mod softmax;
 
 pub(crate) use activation::{Function, activation};
-pub(crate) use add::add_row;
 pub(crate) use cross_entropy::cross_entropy;
+pub(crate) use heads::{Scoring, head_mixes, head_patterns, head_scores};
 pub(crate) use norm::{NormRule, norm, norm_scale};
-pub(crate) use scores::finish_scores;
+pub(crate) use product::{can_read, product};
 pub(crate) use softmax::softmax;
 
 use candle_core::{DType, Tensor};
@@ -30,7 +31,7 @@ pub(crate) fn are_for(x: &Tensor) -> bool {
 #[cfg(test)]
 mod tests {
     use candle_core::backprop::GradStore;
-    use candle_core::{D, Device, Result, Tensor, Var};
+    use candle_core::{D, DType, Device, Result, Tensor, Var};
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
 
@@ -118,9 +119,10 @@ mod tests {
 
     #[test]
     fn scores_are_scaled_capped_moved_and_masked() {
-        let (batch, heads, queries, keys) = (3, 2, 70, 90);
-        let product = var(&[batch, heads, queries, keys], 7).as_detached_tensor();
-        let hidden = |i: usize| if i % 90 > i / 90 % 70 + 20 { f32::NEG_INFINITY } else { 0.0 };
+        let (batch, heads, groups, queries, keys, d) = (3, 4, 2, 150, 170, 5);
+        let [q, k] = [(queries, heads, 7), (keys, groups, 8)]
+            .map(|(pos, heads, seed)| var(&[batch, pos, heads, d], seed).as_detached_tensor());
+        let hidden = |i: usize| if i % keys > i / keys % queries + 20 { f32::NEG_INFINITY } else { 0.0 };
         let mask = |rows: usize| {
             let values = (0..rows * queries * keys).map(hidden).collect::<Vec<_>>();
             Tensor::from_vec(values, (rows, 1, queries, keys), &Device::Cpu).unwrap()
@@ -133,30 +135,68 @@ mod tests {
             (None, Some(bias(1, 1)), Some(mask(1))),
             (Some(5.0), Some(bias(batch, queries)), None),
         ] {
-            let ours = finish_scores(product.copy().unwrap(), 8.0, cap, bias.as_ref(), mask.as_ref()).unwrap();
-            let mut plain = (&product / 8.0).unwrap();
+            let looks_back = mask.is_some();
+            let scoring = Scoring { scale: 8.0, cap, bias: bias.as_ref(), mask: mask.as_ref(), looks_back };
+            let shared = |x: &Tensor| repeated(x, heads / groups).transpose(1, 2)?.contiguous();
+            let q_rows = q.transpose(1, 2).unwrap().contiguous().unwrap();
+            let mut plain = (q_rows.matmul(&shared(&k).unwrap().t().unwrap()).unwrap() / 8.0).unwrap();
             if let Some(cap) = cap {
                 plain = ((plain / cap).unwrap().tanh().unwrap() * cap).unwrap();
             }
-            for moved in [bias, mask].into_iter().flatten() {
-                plain = plain.broadcast_add(&moved).unwrap();
+            for moved in [bias.as_ref(), mask.as_ref()].into_iter().flatten() {
+                plain = plain.broadcast_add(moved).unwrap();
             }
-            let [ours, plain] = [ours, plain].map(|x| x.flatten_all().unwrap().to_vec1::<f32>().unwrap());
-            assert!(ours.iter().zip(&plain).all(|(a, b)| a == b || (a - b).abs() < 1e-6));
+            // The same numbers in another order of memory, as behind a norm of each head.
+            let turned = q.transpose(1, 2).unwrap().contiguous().unwrap().transpose(1, 2).unwrap();
+            for q in [&q, &turned] {
+                let ours = head_scores(q, &k, &scoring).unwrap();
+                let [ours, plain] = [&ours, &plain].map(|x| x.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+                assert!(ours.iter().zip(&plain).all(|(a, b)| a == b || (a - b).abs() < 1e-5));
+            }
+            let pattern = candle_nn::ops::softmax(&plain, D::Minus1).unwrap();
+            assert!(largest_difference(&head_patterns(&q, &k, &scoring).unwrap(), &pattern) < 1e-6);
+            let mixed = pattern.matmul(&shared(&k).unwrap()).unwrap().transpose(1, 2).unwrap();
+            for looks_back in [looks_back, false] {
+                assert!(largest_difference(&head_mixes(&pattern, &k, looks_back).unwrap(), &mixed) < 1e-5);
+            }
         }
+        assert!(head_mixes(&var(&[1, 3, 2, 4], 1), &var(&[1, 4, 2, 4], 1), false).is_err());
+    }
+
+    /// Each head of `[batch, pos, head, d]` so often.
+    fn repeated(x: &Tensor, times: usize) -> Tensor {
+        let (batch, pos, heads, d) = x.dims4().unwrap();
+        let wide = x.unsqueeze(3).unwrap().broadcast_as((batch, pos, heads, times, d)).unwrap();
+        wide.reshape((batch, pos, heads * times, d)).unwrap()
     }
 
     #[test]
-    fn a_row_is_added_to_every_row() {
-        let (x, row) = (var(&[500, 70], 9).as_detached_tensor(), var(&[70], 10).as_detached_tensor());
-        let plain = x.broadcast_add(&row).unwrap();
-        assert_eq!(largest_difference(&add_row(x, &row).unwrap(), &plain), 0.0);
-        // What is tracked stays as it is, since its backward pass needs it.
-        let tracked = var(&[3, 70], 11);
-        let before = tracked.as_detached_tensor().copy().unwrap();
-        let sum = add_row(tracked.as_tensor().clone(), &row).unwrap();
-        assert_eq!(largest_difference(&tracked, &before), 0.0);
-        assert!(sum.sum_all().unwrap().backward().unwrap().get(&tracked).is_some());
+    fn products_agree_with_candles() {
+        for (rows, depth, columns) in [(1, 7, 5), (1, 300, 1100), (5, 300, 1100), (20, 64, 130), (40, 300, 270), (530, 9, 140)] {
+            let [x, w, b] = [vec![rows, depth], vec![depth, columns], vec![columns]].map(|dims| var(&dims, 12));
+            let across = var(&[columns, depth], 13);
+            let near = |ours: Tensor, plain: Tensor| {
+                let size = (depth as f32).sqrt();
+                assert!(largest_difference(&ours, &plain) < 1e-5 * size, "{rows} x {depth} x {columns}");
+            };
+            near(product(&x, &w, None).unwrap(), x.matmul(&w).unwrap());
+            near(product(&x, &w, Some(&b)).unwrap(), x.matmul(&w).unwrap().broadcast_add(&b).unwrap());
+            near(product(&x, &across.t().unwrap(), None).unwrap(), x.matmul(&across.t().unwrap()).unwrap());
+            for dtype in [DType::BF16, DType::F16] {
+                let [half, half_across] = [&w, &across].map(|w| w.as_detached_tensor().to_dtype(dtype).unwrap());
+                let wide = |w: &Tensor| w.to_dtype(DType::F32).unwrap();
+                near(product(&x, &half, Some(&b)).unwrap(), x.matmul(&wide(&half)).unwrap().broadcast_add(&b).unwrap());
+                let (turned, plain) = (half_across.t().unwrap(), wide(&half_across).t().unwrap());
+                near(product(&x, &turned, None).unwrap(), x.matmul(&plain).unwrap());
+            }
+        }
+        let (x, w, b) = (var(&[6, 8], 14), var(&[8, 5], 15), var(&[5], 16));
+        let all = [x.clone(), w.clone(), b.clone()];
+        same(&all, || product(&x, &w, Some(&b)), || x.matmul(&w)?.broadcast_add(&b));
+        same(&all[..2], || product(&x, &w, None), || x.matmul(&w));
+        slopes(&x, |x| product(x, &w, Some(&b)));
+        assert!(product(&x, &var(&[9, 5], 17), None).is_err());
+        assert!(product(&x, &w, Some(&var(&[6], 18))).is_err());
     }
 
     #[test]

@@ -14,14 +14,6 @@ pub(super) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a 
     }
 }
 
-/// The numbers of a contiguous tensor, to be changed.
-pub(super) fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
-    match (layout.contiguous_offsets(), storage) {
-        (Some((start, end)), CpuStorage::F32(values)) => Ok(&mut values[start..end]),
-        _ => candle_core::bail!("this operation needs a contiguous tensor of f32"),
-    }
-}
-
 /// Calls `f` with the numbers of a tensor.
 pub(super) fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
     let tensor = tensor.contiguous()?;

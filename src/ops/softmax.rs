@@ -8,6 +8,18 @@ pub(crate) fn softmax(scores: &Tensor) -> Result<Tensor> {
     scores.contiguous()?.apply_op1(Softmax)
 }
 
+/// The softmax of one row, in its place.
+#[inline(always)]
+pub(super) fn softmax_row(row: &mut [f32]) {
+    let max = max(row);
+    if max == f32::NEG_INFINITY {
+        return row.fill(0.0);
+    }
+    row.iter_mut().for_each(|x| *x = exp(*x - max));
+    let scale = 1.0 / sum_of(row, |x| x);
+    row.iter_mut().for_each(|x| *x *= scale);
+}
+
 struct Softmax;
 
 impl CustomOp1 for Softmax {
@@ -22,13 +34,8 @@ impl CustomOp1 for Softmax {
         change_rows(&mut out, width, |first, out| {
             let scores = &scores[first * width..][..out.len()];
             for (scores, out) in scores.chunks(width).zip(out.chunks_mut(width)) {
-                let max = max(scores);
-                if max == f32::NEG_INFINITY {
-                    continue;
-                }
-                out.iter_mut().zip(scores).for_each(|(o, x)| *o = exp(x - max));
-                let scale = 1.0 / sum_of(out, |x| x);
-                out.iter_mut().for_each(|o| *o *= scale);
+                out.copy_from_slice(scores);
+                softmax_row(out);
             }
         });
         Ok((CpuStorage::F32(out), layout.shape().clone()))

@@ -16,10 +16,11 @@ pub(super) fn trainable(
     model: &HookedTransformer,
     options: &TrainOptions,
 ) -> Result<(HookedTransformer, Vec<(String, Var)>)> {
-    if !matches!(model.dtype(), DType::F32 | DType::F64) {
+    model.check_held("training")?;
+    let stored = model.w_e().dtype();
+    if !matches!(stored, DType::F32 | DType::F64) {
         return Err(Error::msg(format!(
-            "the model's weights are {:?}, too coarse for small steps; load it in f32 to train it",
-            model.dtype()
+            "the model's weights are {stored:?}, too coarse for small steps; load it in f32 to train it"
         )));
     }
     let mut vars = Vec::new();

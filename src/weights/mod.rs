@@ -23,13 +23,14 @@ mod files;
 mod gguf_config;
 mod gguf_names;
 mod latent;
+mod later;
 mod leftovers;
 mod mamba;
 mod parts;
 mod processing;
 mod source;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::Result;
 use parts::{Parts, parts};
@@ -39,8 +40,10 @@ pub use experts::ExpertsWeights;
 pub(crate) use experts::{PROJ, W123};
 pub(crate) use gguf_config::config_json as gguf_config_json;
 pub use latent::LatentWeights;
+pub(crate) use later::{BlockReader, ReadBlock};
 pub use mamba::{Mamba2Weights, MambaWeights};
 pub use processing::Processing;
+pub(crate) use processing::Steps;
 pub use source::{Linear, WeightSource};
 
 /// All weights of a decoder.
@@ -291,6 +294,23 @@ impl Weights {
     }
 }
 
+/// The matrices that products read, by the ends of their names: they may stay in a narrow type while the rest is widened.
+const OF_PRODUCTS: [&str; 13] = [
+    "W_E", "W_U", "W_Q", "W_K", "W_V", "W_O", "W_in", "W_gate", "W_out", "proj.W", "mqa.W", "project_in", "project_out",
+];
+
+/// Makes whatever no product reads float32, which costs little: such tensors are small.
+pub(crate) fn widen_small(weights: &mut impl parts::Parts) -> Result<()> {
+    let mut found = Vec::new();
+    weights.parts("", &mut found);
+    for (name, tensor) in found {
+        if tensor.rank() < 2 || !OF_PRODUCTS.iter().any(|end| name.ends_with(end)) {
+            *tensor = tensor.to_dtype(DType::F32)?;
+        }
+    }
+    Ok(())
+}
+
 impl BlockWeights {
     /// Attention and MLP, each behind a norm.
     pub fn new(ln1: NormWeights, attention: AttentionWeights, ln2: NormWeights, mlp: MlpWeights) -> Self {
@@ -356,7 +376,12 @@ impl MlpWeights {
 /// `[d_model, heads * d_head]` as [heads, d_model, d_head]: the weights that read the residual stream into heads.
 pub(crate) fn heads_in(w: &Tensor, heads: usize) -> Result<Tensor> {
     let (d_model, width) = w.dims2()?;
-    Ok(w.reshape((d_model, heads, width / heads))?.transpose(0, 1)?)
+    // Stored the other way round, as torch's Linear is, it stays as it lies.
+    let across = w.t()?;
+    match across.is_contiguous() {
+        true => Ok(across.reshape((heads, width / heads, d_model))?.transpose(1, 2)?),
+        false => Ok(w.reshape((d_model, heads, width / heads))?.transpose(0, 1)?),
+    }
 }
 
 /// `[heads * d_head, d_model]` as [heads, d_head, d_model]: the weights that write heads to the residual stream.

@@ -5,6 +5,7 @@
 
 use candle_core::{D, DType, Tensor};
 
+use super::parts::Parts;
 use super::{AttentionWeights, BlockWeights, FeedForwardWeights, MixerWeights, MlpWeights, NormWeights, Weights};
 use crate::model::{ModelConfig, Normalization, Positions};
 use crate::{Result, interrupt};
@@ -36,41 +37,32 @@ impl Processing {
     }
 
     /// The processed weights. The arithmetic is float32, whatever type they are stored in.
-    pub fn apply(self, weights: Weights, cfg: &ModelConfig) -> Result<Weights> {
-        let steps = self.and(cfg.processing);
-        if steps == Self::none() {
-            return Ok(weights);
+    pub fn apply(self, mut weights: Weights, cfg: &ModelConfig) -> Result<Weights> {
+        let Some(steps) = self.steps(&weights, cfg) else { return Ok(weights) };
+        for block in &mut weights.blocks {
+            steps.block(block, cfg)?;
         }
-        let stored = weights.w_e.dtype();
-        let mut weights = weights.map(|tensor| {
-            interrupt::check()?;
-            Ok(tensor.to_dtype(DType::F32)?)
-        })?;
-        // The readers of a norm that stands after the addition are all later maps, so nothing is folded; a shortformer's
-        // positions come between the norm and its readers.
+        steps.ends(&mut weights, cfg)?;
+        Ok(weights)
+    }
+
+    /// What is to be done to weights with these ends; none if nothing is.
+    pub(crate) fn steps(self, weights: &Weights, cfg: &ModelConfig) -> Option<Steps> {
+        let wanted = self.and(cfg.processing);
+        if wanted == Self::none() {
+            return None;
+        }
         let shortformer = cfg.positions == Positions::Shortformer;
-        if steps.fold_ln && !cfg.post_norm && !shortformer {
-            fold_ln(&mut weights, cfg)?;
-        }
-        let centering = steps.center_writing_weights && can_center(&weights, cfg);
-        if centering {
-            center_writing_weights(&mut weights, &cfg.positions)?;
-        }
-        // A cap on the logits is not indifferent to a shift.
-        if steps.center_unembed && cfg.output_logits_soft_cap.is_none() && !shortformer {
-            weights.w_u = without_mean(&weights.w_u, D::Minus1)?;
-            weights.b_u = weights.b_u.as_ref().map(|b| without_mean(b, D::Minus1)).transpose()?;
-        }
-        if steps.fold_value_biases && cfg.clip_qkv.is_none() {
-            for BlockWeights { mixer, .. } in &mut weights.blocks {
-                let MixerWeights::Attention(attention) = mixer else { continue };
-                fold_value_bias(attention)?;
-                if centering {
-                    center(&mut attention.b_o)?;
-                }
-            }
-        }
-        weights.map(|tensor| Ok(tensor.to_dtype(stored)?))
+        Some(Steps {
+            // The readers of a norm that stands after the addition are all later maps, so nothing is folded; a shortformer's
+            // positions come between the norm and its readers.
+            folds: wanted.fold_ln && !cfg.post_norm && !shortformer,
+            centers: wanted.center_writing_weights && can_center(weights, cfg),
+            // A cap on the logits is not indifferent to a shift.
+            centers_unembedding: wanted.center_unembed && cfg.output_logits_soft_cap.is_none() && !shortformer,
+            folds_value_biases: wanted.fold_value_biases && cfg.clip_qkv.is_none(),
+            stored: weights.w_e.dtype(),
+        })
     }
 
     /// The steps that both have.
@@ -82,6 +74,78 @@ impl Processing {
             fold_value_biases: self.fold_value_biases && other.fold_value_biases,
         }
     }
+}
+
+/// The steps that a model takes, block by block, and at its ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Steps {
+    folds: bool,
+    centers: bool,
+    centers_unembedding: bool,
+    folds_value_biases: bool,
+    /// The type that the weights have before and afterwards.
+    stored: DType,
+}
+
+impl Steps {
+    /// Processes a block.
+    pub(crate) fn block(self, block: &mut BlockWeights, cfg: &ModelConfig) -> Result<()> {
+        interrupt::check()?;
+        to_dtype(block, DType::F32)?;
+        if self.folds {
+            fold_norms(block, cfg)?;
+        }
+        if self.centers {
+            let BlockWeights { mixer, feed_forward, .. } = &mut *block;
+            let writers = feed_forward.as_mut().map(FeedForwardWeights::writers).unwrap_or_default();
+            for (w, b) in mixer.writers().into_iter().chain(writers) {
+                *w = without_mean(w, D::Minus1)?;
+                center(b)?;
+            }
+        }
+        if let (true, MixerWeights::Attention(attention)) = (self.folds_value_biases, &mut block.mixer) {
+            fold_value_bias(attention)?;
+            if self.centers {
+                center(&mut attention.b_o)?;
+            }
+        }
+        to_dtype(block, self.stored)
+    }
+
+    /// Processes what is not in a block; the blocks, if there are any, stay as they are.
+    pub(crate) fn ends(self, weights: &mut Weights, cfg: &ModelConfig) -> Result<()> {
+        let blocks = std::mem::take(&mut weights.blocks);
+        to_dtype(weights, DType::F32)?;
+        if self.folds {
+            fold_last_norm(weights, cfg)?;
+        }
+        if self.centers {
+            match &mut weights.project_in {
+                Some(project_in) => *project_in = without_mean(project_in, D::Minus1)?,
+                None => weights.w_e = without_mean(&weights.w_e, D::Minus1)?,
+            }
+            if cfg.positions == Positions::Learned {
+                center(&mut weights.w_pos)?;
+            }
+        }
+        if self.centers_unembedding {
+            weights.w_u = without_mean(&weights.w_u, D::Minus1)?;
+            weights.b_u = weights.b_u.as_ref().map(|b| without_mean(b, D::Minus1)).transpose()?;
+        }
+        to_dtype(weights, self.stored)?;
+        weights.blocks = blocks;
+        Ok(())
+    }
+}
+
+fn to_dtype(weights: &mut impl Parts, dtype: DType) -> Result<()> {
+    let mut found = Vec::new();
+    weights.parts("", &mut found);
+    for (_, tensor) in found {
+        interrupt::check()?;
+        *tensor = tensor.to_dtype(dtype)?;
+    }
+    Ok(())
 }
 
 /// Whether every reader of the residual stream takes its mean off, so that what is written may do without. Where norms
@@ -139,34 +203,38 @@ impl FeedForwardWeights {
     }
 }
 
-fn fold_ln(weights: &mut Weights, cfg: &ModelConfig) -> Result<()> {
+/// Folds a block's norms into the maps that read them.
+fn fold_norms(block: &mut BlockWeights, cfg: &ModelConfig) -> Result<()> {
     let centers = cfg.normalization == Normalization::LayerNorm;
-    for BlockWeights { ln1, mixer, ln2, feed_forward, .. } in &mut weights.blocks {
-        interrupt::check()?;
-        // As in TransformerLens: beside latent attention, only plain MLPs take up their norm.
-        let keeps_norm =
-            matches!((&*mixer, &*feed_forward), (MixerWeights::Latent(_), Some(FeedForwardWeights::Experts(_))));
-        let mut readers = mixer.readers();
-        let mut feed_forward_readers = match feed_forward {
-            Some(feed_forward) if !keeps_norm => feed_forward.readers(),
-            _ => Vec::new(),
-        };
-        if ln2.is_none() && cfg.parallel_attn_mlp {
-            readers.append(&mut feed_forward_readers);
-        }
-        for (ln, readers) in [(ln1, readers), (ln2, feed_forward_readers)] {
-            let Some(ln) = ln.as_mut().filter(|_| !readers.is_empty()) else { continue };
-            for (w, b) in readers {
-                fold(ln, w, b, centers)?;
-            }
-            *ln = NormWeights::default();
-        }
-        // A norm on the hidden layer (SoLU models) is read by the map out of it.
-        if let Some(FeedForwardWeights::Mlp(MlpWeights { ln: Some(ln), w_out, b_out, .. })) = feed_forward {
-            fold(ln, w_out, b_out, true)?;
-            *ln = NormWeights::default();
-        }
+    let BlockWeights { ln1, mixer, ln2, feed_forward, .. } = block;
+    // As in TransformerLens: beside latent attention, only plain MLPs take up their norm.
+    let keeps_norm =
+        matches!((&*mixer, &*feed_forward), (MixerWeights::Latent(_), Some(FeedForwardWeights::Experts(_))));
+    let mut readers = mixer.readers();
+    let mut feed_forward_readers = match feed_forward {
+        Some(feed_forward) if !keeps_norm => feed_forward.readers(),
+        _ => Vec::new(),
+    };
+    if ln2.is_none() && cfg.parallel_attn_mlp {
+        readers.append(&mut feed_forward_readers);
     }
+    for (ln, readers) in [(ln1, readers), (ln2, feed_forward_readers)] {
+        let Some(ln) = ln.as_mut().filter(|_| !readers.is_empty()) else { continue };
+        for (w, b) in readers {
+            fold(ln, w, b, centers)?;
+        }
+        *ln = NormWeights::default();
+    }
+    // A norm on the hidden layer (SoLU models) is read by the map out of it.
+    if let Some(FeedForwardWeights::Mlp(MlpWeights { ln: Some(ln), w_out, b_out, .. })) = feed_forward {
+        fold(ln, w_out, b_out, true)?;
+        *ln = NormWeights::default();
+    }
+    Ok(())
+}
+
+/// Folds the last norm into the unembedding.
+fn fold_last_norm(weights: &mut Weights, cfg: &ModelConfig) -> Result<()> {
     if let (Some(ln), None) = (&mut weights.ln_final, &weights.project_out) {
         // As in TransformerLens, W_U keeps its mean behind a norm that has no weights (OLMo 1); it is never read.
         let is_layer_norm = cfg.final_normalization.unwrap_or(cfg.normalization) == Normalization::LayerNorm;
@@ -193,25 +261,6 @@ fn fold(ln: &NormWeights, w: &mut Tensor, b: &mut Option<Tensor>, center: bool) 
     }
     if center {
         *w = without_mean(w, D::Minus2)?;
-    }
-    Ok(())
-}
-
-fn center_writing_weights(weights: &mut Weights, positions: &Positions) -> Result<()> {
-    match &mut weights.project_in {
-        Some(project_in) => *project_in = without_mean(project_in, D::Minus1)?,
-        None => weights.w_e = without_mean(&weights.w_e, D::Minus1)?,
-    }
-    if *positions == Positions::Learned {
-        center(&mut weights.w_pos)?;
-    }
-    for BlockWeights { mixer, feed_forward, .. } in &mut weights.blocks {
-        interrupt::check()?;
-        let writers = feed_forward.as_mut().map(FeedForwardWeights::writers).unwrap_or_default();
-        for (w, b) in mixer.writers().into_iter().chain(writers) {
-            *w = without_mean(w, D::Minus1)?;
-            center(b)?;
-        }
     }
     Ok(())
 }

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use candle_core::{DType, Device, Tensor};
 
 use super::files::{self, TensorFile, TensorMeta};
-use super::leftovers;
+use super::later::{BlockReader, ReadBlock};
+use super::{BlockWeights, leftovers};
 use crate::error::near_misses;
 use crate::hub::FileData;
+use crate::model::ModelConfig;
 use crate::progress::Meter;
 use crate::{Error, Progress, Result, interrupt};
 
@@ -31,6 +33,8 @@ struct Shared {
     origin: String,
     dtype: DType,
     device: Device,
+    /// Where blocks are to be read later, how; none where they are read at once.
+    later: Option<Mutex<Option<BlockReader>>>,
     /// How many are read; nobody listens unless asked to.
     meter: Mutex<Meter>,
 }
@@ -73,12 +77,23 @@ impl Linear {
 }
 
 impl WeightSource {
-    /// Opens a model's weights: safetensors, PyTorch's checkpoints or GGUF, told apart by their first bytes. Files on
-    /// disk are memory-mapped.
+    /// Opens a model's weights: safetensors, PyTorch's checkpoints or GGUF, told apart by their first bytes.
     ///
     /// # Errors
     /// A file that is not what it should be, or two files that have a tensor of one name.
     pub fn open(files: &[FileData], origin: &str, dtype: DType, device: &Device) -> Result<Self> {
+        Self::open_as(files, origin, dtype, device, false)
+    }
+
+    /// The same; with `later`, blocks are not read by [`blocks`](Self::blocks), but by what [`take_blocks`](Self::take_blocks)
+    /// gives.
+    pub(crate) fn open_as(
+        files: &[FileData],
+        origin: &str,
+        dtype: DType,
+        device: &Device,
+        later: bool,
+    ) -> Result<Self> {
         let files = files::open(files)?;
         let mut tensors: BTreeMap<String, (usize, TensorMeta)> = BTreeMap::new();
         for (index, file) in files.iter().enumerate() {
@@ -98,7 +113,8 @@ impl WeightSource {
         let (read, ignored) = (Mutex::default(), Mutex::default());
         let (origin, device) = (origin.to_string(), device.clone());
         let meter = Mutex::new(Progress::quiet().start("", ""));
-        let shared = Arc::new(Shared { files, tensors, read, ignored, origin, dtype, device, meter });
+        let later = later.then(Mutex::default);
+        let shared = Arc::new(Shared { files, tensors, read, ignored, origin, dtype, device, later, meter });
         Ok(Self { shared, prefix: String::new() })
     }
 
@@ -217,6 +233,50 @@ impl WeightSource {
         }
         let head = self.tensor(&name, w_e.dims())?;
         Ok(if are_same(&head, w_e)? { w_e.t()? } else { head.t()? })
+    }
+
+    /// The blocks of a decoder, each read by `read`; none yet where they are to be read later.
+    pub(crate) fn blocks(&self, cfg: &ModelConfig, read: impl ReadBlock) -> Result<Vec<BlockWeights>> {
+        match &self.shared.later {
+            None => (0..cfg.n_layers).map(|layer| read(cfg, self, layer)).collect(),
+            Some(later) => {
+                *lock(later) = Some(BlockReader::new(cfg, self, read));
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// How the blocks are read, where that was put off; none where the family's blocks can't be read one by one.
+    pub(crate) fn take_blocks(&self) -> Option<BlockReader> {
+        self.shared.later.as_ref().and_then(|later| lock(later).take())
+    }
+
+    /// For each layer the first that has the same tensors, of the same shapes, and so is made alike. All of them count as read.
+    pub(crate) fn alike(&self, n_layers: usize) -> Vec<usize> {
+        let mut by_layer: Vec<Vec<(String, &[usize])>> = vec![Vec::new(); n_layers];
+        let mut read = lock(&self.shared.read);
+        for meta in self.metas() {
+            let mut parts: Vec<&str> = meta.name.split('.').collect();
+            // The first number in a name is the layer's.
+            let Some(place) = parts.iter().position(|part| part.parse::<usize>().is_ok()) else { continue };
+            let Some(of_layer) = parts[place].parse().ok().and_then(|layer: usize| by_layer.get_mut(layer)) else {
+                continue;
+            };
+            parts[place] = "";
+            of_layer.push((parts.join("."), &meta.shape));
+            if !leftovers::is_buffer(meta) {
+                read.insert(meta.name.clone());
+            }
+        }
+        let first = |layer: usize| by_layer.iter().position(|other| *other == by_layer[layer]).unwrap_or(layer);
+        (0..n_layers).map(first).collect()
+    }
+
+    /// How many numbers the tensors of the blocks have, all together.
+    pub(crate) fn elements_in_layers(&self, n_layers: usize) -> usize {
+        let layer = |name: &str| name.split('.').find_map(|part| part.parse::<usize>().ok());
+        let of_layers = self.metas().filter(|meta| layer(&meta.name).is_some_and(|layer| layer < n_layers));
+        of_layers.map(|meta| meta.shape.iter().product::<usize>()).sum()
     }
 
     /// Declares that the tensors whose names begin with `prefix` are left on purpose.

@@ -39,6 +39,7 @@ pub(super) fn parts_of(receiver: Receiver, share: usize) -> Vec<Sender> {
 
 /// An error unless the stream of this model is a sum of what heads and MLPs write.
 pub(super) fn check_stream(model: &HookedTransformer) -> Result<()> {
+    model.check_held("attribution by edges")?;
     let cfg = model.cfg();
     let problem = if model.has_encoder() {
         "this model has two streams, an encoder's and a decoder's"

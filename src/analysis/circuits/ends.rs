@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 
 use crate::analysis::FactoredMatrix;
 use crate::model::{HookedTransformer, ModelConfig};
-use crate::weights::{BlockWeights, NormWeights, Weights};
+use crate::weights::{NormWeights, Weights};
 use crate::{Result, interrupt};
 
 /// Tokens whose embeddings are made f32 at a time, where they are not.
@@ -70,8 +70,8 @@ impl Ends {
 
     /// What heads write, `[.., d_model]`, as it comes to the residual stream, but for the division by a norm.
     pub(crate) fn written_by_attention(&self, layer: usize, written: &Tensor) -> Result<Tensor> {
-        let post = self.block(layer).and_then(|block| block.ln1_post.as_ref());
-        let written = match self.factor(post)? {
+        let post = self.model.block_weights(layer)?.ln1_post;
+        let written = match self.factor(post.as_ref())? {
             Some(factor) => in_f32(written)?.broadcast_mul(&factor)?,
             None => in_f32(written)?,
         };
@@ -81,18 +81,19 @@ impl Ends {
 
     /// A map that reads the stream before the MLP, `[d_model, d_mlp]`, with the norm's weight.
     pub(crate) fn read_by_mlp(&self, layer: usize, map: &Tensor) -> Result<Tensor> {
-        let norm = self.block(layer).and_then(|block| match &block.ln2 {
+        let block = self.model.block_weights(layer)?;
+        let norm = match &block.ln2 {
             // A parallel MLP without a norm of its own reads what the attention reads.
             None if self.cfg().parallel_attn_mlp => block.ln1.as_ref(),
             norm => norm.as_ref(),
-        });
+        };
         scaled_rows(&in_f32(map)?, self.factor(norm.filter(|_| !self.cfg().post_norm))?)
     }
 
     fn before_attention(&self, layer: usize) -> Result<Option<Tensor>> {
-        let norm = self.block(layer).and_then(|block| block.ln1.as_ref());
+        let norm = self.model.block_weights(layer)?.ln1;
         // A norm behind the attention is not on the way to it.
-        self.factor(norm.filter(|_| !self.cfg().post_norm))
+        self.factor(norm.as_ref().filter(|_| !self.cfg().post_norm))
     }
 
     /// A norm's weight, `[d_model]`.
@@ -115,10 +116,6 @@ impl Ends {
             unembedding = in_f32(project_out)?.matmul(&unembedding)?;
         }
         scaled_rows(&unembedding, self.factor(self.weights.ln_final.as_ref())?)
-    }
-
-    fn block(&self, layer: usize) -> Option<&BlockWeights> {
-        self.weights.blocks.get(layer)
     }
 
     fn cfg(&self) -> &ModelConfig {

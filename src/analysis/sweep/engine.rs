@@ -1,14 +1,12 @@
-//! Many runs that differ from one base run: each begins at the layer where it first differs, and runs that begin at the same
-//! layer go through the model together.
-
-use std::collections::BTreeMap;
+//! Many runs that differ from one base run. Each begins at the layer, and at about the position, where it first differs: what
+//! lies before is the base's. They go through the model together, each joining the others where it begins.
 
 use candle_core::Tensor;
 
 use crate::analysis::metric::{BoundMetric, Metric, mean};
 use crate::cache::ActivationCache;
 use crate::hooks::{HookPoint, Hooks, Selector};
-use crate::model::{HookedTransformer, Input, RunOptions, RunOutput};
+use crate::model::{HookedTransformer, Input, KvCache, RunOptions, RunOutput};
 use crate::progress::Progress;
 
 use super::check_source;
@@ -17,6 +15,9 @@ use crate::{Error, Result};
 
 /// Tokens that go through the model together: more gain nothing, since the matrix products are large enough.
 const TOKENS_AT_ONCE: usize = 2048;
+/// Runs that begin at different positions go together until they are so many tokens: fewer don't make up for reading the
+/// weights once more.
+const TOKENS_WORTH_A_PASS: usize = 384;
 /// Memory for the activations of the runs that go through together, unless the caller says otherwise.
 pub(crate) const MEMORY: usize = 1 << 30;
 
@@ -30,10 +31,46 @@ pub(crate) struct Base {
     metric: BoundMetric,
     /// Whether the kept stream at the start of a layer is what entered it; a standing hook there would work twice.
     streams_are_whole: bool,
+    /// Its keys and values; none where a run can't begin behind them.
+    keys_values: Option<KvCache>,
     /// The metric of this run, a number for each prompt (or one for all).
     pub(crate) values: Vec<f32>,
     /// The activations that were asked for, besides the residual stream at the start of every layer and behind the last.
     pub(crate) cache: ActivationCache,
+}
+
+/// How a run differs from the base.
+#[derive(Clone)]
+pub(crate) struct Change {
+    pub(crate) hooks: Hooks,
+    /// The first position that the hooks touch; 0 if that is not known.
+    pub(crate) from: usize,
+}
+
+impl From<&Hooks> for Change {
+    fn from(hooks: &Hooks) -> Self {
+        Self { hooks: hooks.clone(), from: 0 }
+    }
+}
+
+impl From<&Change> for Change {
+    fn from(change: &Change) -> Self {
+        change.clone()
+    }
+}
+
+/// A run that is to be made.
+struct Row {
+    /// Its place in what was asked for.
+    index: usize,
+    start: Start,
+    /// What is hooked, besides what stands in every run.
+    hooks: Hooks,
+    /// The last layer that is hooked; none if there are hooks behind all layers.
+    last: Option<usize>,
+    from: usize,
+    /// It can't share a run: what it hooks does not begin with the batch.
+    alone: bool,
 }
 
 /// Where a run first differs from the base.
@@ -60,7 +97,9 @@ impl Base {
             kept.push(("resid_post", -1).into());
         }
         let options = RunOptions::new().hooks(standing).cache(kept);
-        let mut run = model.run(input, &options)?;
+        let mut keys_values = KvCache::new(model.cfg().n_layers);
+        let begins_anywhere = standing.is_empty() && keys_values.is_for(model);
+        let mut run = model.run_with_past(input, &options, begins_anywhere.then_some(&mut keys_values))?;
         let (Some(tokens), Some(logits)) = (run.tokens.clone(), run.logits.take()) else {
             return Err(Error::msg(
                 "a sweep changes whole runs on tokens: give it a text or token ids, not a residual stream",
@@ -73,6 +112,7 @@ impl Base {
             streams_are_whole: !hooked.iter().any(|&place| points[place].point.is("resid_pre")),
             model: model.clone(),
             standing: standing.clone(),
+            keys_values: (begins_anywhere && tokens.mask().is_none()).then_some(keys_values),
             values: metric.values(&logits)?,
             metric,
             tokens,
@@ -123,105 +163,195 @@ impl Base {
         Ok(Some(mean(&values)))
     }
 
-    /// The metric of a run for each of `rows`, as many numbers each as the base has. `progress` hears how many rows are
-    /// done.
-    pub(crate) fn run(&self, rows: &[Hooks], memory: usize, progress: &Progress) -> Result<Vec<Vec<f32>>> {
-        self.in_batches(rows, memory, progress, |start, each| {
+    /// The metric of a run for each of `changes`, as many numbers each as the base has. `progress` hears how many are done.
+    pub(crate) fn run<'a, C>(&self, changes: &'a [C], memory: usize, progress: &Progress) -> Result<Vec<Vec<f32>>>
+    where
+        Change: From<&'a C>,
+    {
+        let batches = self.batches(self.rows(changes)?, memory);
+        self.each_batch(batches, progress, |rows| {
+            let from = first_position(rows);
             let mut options = RunOptions::new();
             // The metric's one position is all that is unembedded, unless a hook works on the logits of the others.
-            if let (Some(positions), false) = (self.metric.positions(), self.any_on_logits(each)?) {
-                options = options.logits_at(positions.repeat(each.len()));
+            if let (Some(positions), false) = (self.metric.positions(), self.any_on_logits(rows)?) {
+                let positions: Vec<usize> = positions.iter().map(|position| position - from).collect();
+                options = options.logits_at(positions.repeat(rows.len()));
             }
-            let run = self.run_together(start, each, options)?;
+            let run = self.run_together(rows, options)?;
             let logits = run.logits.ok_or_else(|| Error::msg("the run gave no logits"))?;
-            let rows = self.tokens.shape().0;
-            (0..each.len()).map(|i| self.metric.values(&logits.with(logits.narrow(0, i * rows, rows)?))).collect()
+            let prompts = self.tokens.shape().0;
+            let of_row = |i: usize| self.metric.values(&logits.with(logits.narrow(0, i * prompts, prompts)?));
+            (0..rows.len()).map(of_row).collect()
         })
     }
 
-    /// Selected activations of a run for each of `rows`, in the order of the forward pass; nothing behind `stop` is computed.
+    /// Selected activations of a run for each of `changes`, in the order of the forward pass; nothing behind `stop` is
+    /// computed.
     ///
-    /// All must lie at or behind the first place that a row's hooks are on, and have the batch as their first axis.
+    /// All must lie at or behind the first place that a run's hooks are on, and have the batch as their first axis.
     pub(crate) fn collect(
         &self,
-        rows: &[Hooks],
+        changes: &[Hooks],
         keep: &Selector,
         stop: usize,
         memory: usize,
         progress: &Progress,
     ) -> Result<Vec<Vec<(HookPoint, Tensor)>>> {
-        let batch = self.tokens.shape().0;
-        self.in_batches(rows, memory, progress, |start, each| {
+        let prompts = self.tokens.shape().0;
+        let rows = self.rows(changes)?;
+        // What is kept has every run in it and every position, so only runs that begin alike go together.
+        let mut batches: Vec<Vec<Row>> = Vec::new();
+        let at_once = self.rows_together(memory);
+        for row in sorted(rows, |row| row.start) {
+            match batches.last_mut() {
+                Some(batch) if batch[0].start == row.start && batch.len() < at_once && !batch[0].alone && !row.alone => {
+                    batch.push(row);
+                }
+                _ => batches.push(vec![row]),
+            }
+        }
+        self.each_batch(batches, progress, |rows| {
             let options = RunOptions::new().no_logits().cache(keep).stop_at_layer(stop as i64);
-            let kept = self.run_together(start, each, options)?.cache;
+            let kept = self.run_together(rows, options)?.cache;
             let of_row = |i: usize| {
                 let cut =
-                    |(point, tensor): &(HookPoint, Tensor)| Ok((point.clone(), tensor.narrow(0, i * batch, batch)?));
+                    |(point, tensor): &(HookPoint, Tensor)| Ok((point.clone(), tensor.narrow(0, i * prompts, prompts)?));
                 kept.iter().map(cut).collect::<Result<Vec<_>>>()
             };
-            (0..each.len()).map(of_row).collect()
+            (0..rows.len()).map(of_row).collect()
         })
     }
 
-    /// Something of each of `rows`, from runs on several at once that begin at the same place.
-    fn in_batches<T>(
-        &self,
-        rows: &[Hooks],
-        memory: usize,
-        progress: &Progress,
-        together: impl Fn(Start, &[Hooks]) -> Result<Vec<T>>,
-    ) -> Result<Vec<T>> {
+    /// The runs, with what is known of where each begins and ends to differ.
+    fn rows<'a, C>(&self, changes: &'a [C]) -> Result<Vec<Row>>
+    where
+        Change: From<&'a C>,
+    {
         let points = self.model.hook_points();
-        let mut groups: BTreeMap<(Start, bool), Vec<usize>> = BTreeMap::new();
-        for (row, hooks) in rows.iter().enumerate() {
+        let row = |(index, change): (usize, &'a C)| {
+            let Change { hooks, from } = Change::from(change);
             let places = hooks.places(points)?;
-            // What does not begin with the batch can't be cut into runs.
-            let alone = places.iter().any(|&place| !points[place].shape.starts_with("[batch"));
-            groups.entry((self.start(&places), alone)).or_default().push(row);
-        }
+            let layers = places.iter().map(|&place| points[place].point.layer());
+            Ok(Row {
+                index,
+                start: self.start(&places),
+                last: layers.collect::<Option<Vec<_>>>().map(|layers| layers.into_iter().max().unwrap_or(0)),
+                from: if self.may_begin_at(from) { from } else { 0 },
+                alone: places.iter().any(|&place| !points[place].shape.starts_with("[batch")),
+                hooks,
+            })
+        };
+        changes.iter().enumerate().map(row).collect()
+    }
+
+    /// Whether a run that differs from this position on can do without those before: the metric must not look there.
+    fn may_begin_at(&self, from: usize) -> bool {
+        let looked_at = self.metric.positions().is_some_and(|positions| positions.iter().all(|&at| at >= from));
+        self.keys_values.is_some() && looked_at
+    }
+
+    /// Runs that go through the model together. Of those that begin in a layer, the ones that begin at near positions do.
+    fn batches(&self, rows: Vec<Row>, memory: usize) -> Vec<Vec<Row>> {
         let at_once = self.rows_together(memory);
-        let mut results: Vec<(usize, T)> = Vec::with_capacity(rows.len());
-        let meter = progress.start("sweep", "runs");
-        for ((start, alone), group) in groups {
-            for chunk in group.chunks(if alone { 1 } else { at_once }) {
-                let hooks: Vec<Hooks> = chunk.iter().map(|&row| self.standing.clone().and(&rows[row])).collect();
-                results.extend(chunk.iter().copied().zip(together(start, &hooks)?));
-                meter.at(results.len(), Some(results.len() as f64 / rows.len() as f64));
+        let (prompts, len) = self.tokens.shape();
+        let mut batches: Vec<Vec<Row>> = Vec::new();
+        for row in sorted(rows, |row| (row.alone, row.start == Start::Embedding, row.from, row.start)) {
+            let joins = batches.last().is_some_and(|batch| {
+                let first = &batch[0];
+                let tokens = batch.len() * prompts * (len - first.from);
+                let alike = !row.alone && !first.alone && (row.start == Start::Embedding) == (first.start == Start::Embedding);
+                let near = batch.last().is_some_and(|last| last.from == row.from) || tokens < TOKENS_WORTH_A_PASS;
+                alike && near && batch.len() < at_once
+            });
+            match batches.last_mut() {
+                Some(batch) if joins => batch.push(row),
+                _ => batches.push(vec![row]),
             }
+        }
+        batches.into_iter().map(|batch| sorted(batch, |row| row.start)).collect()
+    }
+
+    /// Something of each row, in the order in which they were asked for.
+    fn each_batch<T>(
+        &self,
+        batches: Vec<Vec<Row>>,
+        progress: &Progress,
+        together: impl Fn(&[Row]) -> Result<Vec<T>>,
+    ) -> Result<Vec<T>> {
+        let total: usize = batches.iter().map(Vec::len).sum();
+        let mut results: Vec<(usize, T)> = Vec::with_capacity(total);
+        let meter = progress.start("sweep", "runs");
+        for batch in batches {
+            results.extend(batch.iter().map(|row| row.index).zip(together(&batch)?));
+            meter.at(results.len(), Some(results.len() as f64 / total as f64));
         }
         meter.finish(results.len());
-        results.sort_by_key(|(row, _)| *row);
-        Ok(results.into_iter().map(|(_, result)| result).collect())
+        Ok(sorted(results, |(row, _)| *row).into_iter().map(|(_, result)| result).collect())
     }
 
-    fn any_on_logits(&self, each: &[Hooks]) -> Result<bool> {
+    fn any_on_logits(&self, rows: &[Row]) -> Result<bool> {
         let points = self.model.hook_points();
-        for hooks in each {
-            if hooks.places(points)?.iter().any(|&place| points[place].point.name().starts_with("unembed.")) {
-                return Ok(true);
-            }
+        let mut on_logits = self.standing.any_on_unembedding(points)?;
+        for row in rows {
+            on_logits |= row.hooks.any_on_unembedding(points)?;
         }
-        Ok(false)
+        Ok(on_logits)
     }
 
-    /// A few runs that begin at the same place, as one.
-    fn run_together(&self, start: Start, each: &[Hooks], options: RunOptions) -> Result<RunOutput> {
-        let n = each.len();
-        let mut options = options.hooks(&Hooks::side_by_side(each, self.model.hook_points())?);
-        let attended = self.encoder_tokens.as_ref().unwrap_or(&self.tokens);
-        if let Some(mask) = attended.mask() {
-            options = options.attention_mask(vec![mask; n].concat());
-        }
-        let input = match (start, &self.encoder_tokens) {
-            (Start::Layer(layer), None) => {
-                options = options.start_at_layer(layer as i64);
-                let stream = self.stream(layer)?;
-                Input::Tensor(stream.repeat((n, 1, 1))?)
-            }
-            (_, None) => Input::Tokens(repeated(&self.tokens, n)?),
-            (_, Some(encoder)) => Input::from((repeated(encoder, n)?, repeated(&self.tokens, n)?)),
+    /// Some rows, in the order in which they begin, as one run that each joins at its layer.
+    fn run_together(&self, rows: &[Row], options: RunOptions) -> Result<RunOutput> {
+        let Start::Layer(mut layer) = rows[0].start else {
+            let n = rows.len();
+            let options = self.with_hooks(options, rows, 0, 0)?;
+            let input = match &self.encoder_tokens {
+                None => Input::Tokens(repeated(&self.tokens, n)?),
+                Some(encoder) => Input::from((repeated(encoder, n)?, repeated(&self.tokens, n)?)),
+            };
+            return self.model.run(input, &options);
         };
-        self.model.run(input, &options)
+        let from = first_position(rows);
+        let (mut joined, mut stream) = (0, None);
+        loop {
+            let there = rows.iter().take_while(|row| row.start <= Start::Layer(layer)).count();
+            let of_base = self.stream(layer)?;
+            let of_base = of_base.narrow(1, from, of_base.dim(1)? - from)?.repeat((there - joined, 1, 1))?;
+            let input = Input::Tensor(match stream {
+                Some(stream) => Tensor::cat(&[&stream, &of_base], 0)?,
+                None => of_base,
+            });
+            joined = there;
+            let mut past = match &self.keys_values {
+                Some(all) if from > 0 => Some(all.beginning(from, joined)?),
+                _ => None,
+            };
+            let next = rows.get(joined).map(|row| row.start);
+            let options = match next {
+                Some(Start::Layer(next)) => RunOptions::new().no_logits().stop_at_layer(next as i64),
+                _ => options.clone(),
+            };
+            let options = self.with_hooks(options, &rows[..joined], layer, from)?.start_at_layer(layer as i64);
+            let run = self.model.run_with_past(&input, &options, past.as_mut())?;
+            match next {
+                Some(Start::Layer(next)) => (layer, stream) = (next, Some(run.resid)),
+                _ => return Ok(run),
+            }
+        }
+    }
+
+    /// The options with the hooks of each row that act in this layer or behind it, and the mask of the copies.
+    fn with_hooks(&self, options: RunOptions, rows: &[Row], layer: usize, from: usize) -> Result<RunOptions> {
+        let points = self.model.hook_points();
+        let of_row = |row: &Row| match row.last.is_some_and(|last| last < layer) {
+            true => self.standing.clone(),
+            false => self.standing.clone().and(&row.hooks),
+        };
+        let hooks = Hooks::side_by_side(&rows.iter().map(of_row).collect::<Vec<_>>(), points)?;
+        let options = options.hooks(&if from > 0 { hooks.behind(from, points)? } else { hooks });
+        let attended = self.encoder_tokens.as_ref().unwrap_or(&self.tokens);
+        Ok(match attended.mask() {
+            Some(mask) => options.attention_mask(vec![mask; rows.len()].concat()),
+            None => options,
+        })
     }
 
     /// The residual stream that enters a layer, `[batch, pos, d_model]`.
@@ -262,6 +392,17 @@ impl Base {
         let by_memory = memory / bytes.max(1);
         by_memory.min(TOKENS_AT_ONCE.div_ceil(batch * pos)).max(1)
     }
+}
+
+/// Where the first of some runs begins to differ.
+fn first_position(rows: &[Row]) -> usize {
+    rows.iter().map(|row| row.from).min().unwrap_or(0)
+}
+
+/// The same in another order; what is equal keeps its order.
+fn sorted<T, K: Ord>(mut all: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    all.sort_by_key(key);
+    all
 }
 
 /// Copies of a batch, one behind the other.

@@ -23,6 +23,7 @@ use crate::tokens::Tokens;
 use crate::{Error, Result};
 use operation::Operation;
 
+use engine::Change;
 pub(crate) use engine::{Base, MEMORY, without_layer};
 pub(crate) use region::{Region, axes_of, find_axis};
 pub use result::SweepResult;
@@ -209,7 +210,7 @@ impl Sweep {
         }
         let plan = Plan::new(self.by.as_deref(), &self.only, kinds, operation, &base)?;
         let sites = plan.sites(&base)?;
-        let rows: Vec<Hooks> = sites.iter().flatten().cloned().collect();
+        let rows: Vec<Change> = sites.iter().flatten().cloned().collect();
         if rows.is_empty() {
             return Err(missing("place to intervene at", "none of the layers and places that were asked for exist"));
         }
@@ -355,8 +356,8 @@ impl<'a> Plan<'a> {
         Ok(Self { kinds, only, by, layers, strengths, operation, axes })
     }
 
-    /// The hooks of every place of the result, in row-major order; none where there is no such place.
-    fn sites(&self, base: &Base) -> Result<Vec<Option<Hooks>>> {
+    /// What is changed for every place of the result, in row-major order; none where there is no such place.
+    fn sites(&self, base: &Base) -> Result<Vec<Option<Change>>> {
         let sizes: Vec<usize> = self.axes.iter().map(Axis::len).collect();
         let total: usize = sizes.iter().product();
         let prepared: Vec<Vec<Prepared>> = self
@@ -364,15 +365,15 @@ impl<'a> Plan<'a> {
             .iter()
             .map(|kind| kind.points.iter().map(|(_, info)| self.prepare(info, base)).collect::<Result<_>>())
             .collect::<Result<_>>()?;
-        (0..total).map(|site| self.hooks_at(&unravel(site, &sizes), &prepared)).collect()
+        (0..total).map(|site| self.change_at(&unravel(site, &sizes), &prepared)).collect()
     }
 
-    fn hooks_at(&self, index: &[usize], prepared: &[Vec<Prepared>]) -> Result<Option<Hooks>> {
+    fn change_at(&self, index: &[usize], prepared: &[Vec<Prepared>]) -> Result<Option<Change>> {
         let (kind, index) = if self.kinds.len() > 1 { (index[0], &index[1..]) } else { (0, index) };
         let strength = if self.strengths > 1 || index.len() > self.by.len() { index[self.by.len()] } else { 0 };
         let wanted = |name: &str| self.by.iter().position(|axis| axis == name).map(|i| index[i]);
         let layer = wanted("layer").map(|i| self.layers[i]);
-        let mut hooks = Hooks::new();
+        let (mut hooks, mut from) = (Hooks::new(), usize::MAX);
         for ((of_layer, _), prepared) in self.kinds[kind].points.iter().zip(&prepared[kind]) {
             if layer.is_some() && *of_layer != layer {
                 continue;
@@ -391,9 +392,12 @@ impl<'a> Plan<'a> {
                     _ => return Ok(None),
                 }
             }
+            let positions = find_axis(&prepared.axes, "pos");
+            let chosen = region.iter().find(|(axis, _)| Some(*axis) == positions);
+            from = from.min(chosen.and_then(|(_, places)| places.first().copied()).unwrap_or(0));
             hooks = prepared.hook(hooks, Region(region), self.operation, strength)?;
         }
-        Ok((!hooks.is_empty()).then_some(hooks))
+        Ok((!hooks.is_empty()).then_some(Change { hooks, from }))
     }
 
     fn prepare(&self, info: &PointInfo, base: &Base) -> Result<Prepared> {
