@@ -19,5 +19,7 @@ pub fn keep_memory() {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+        // What one thread frees is there for all.
+        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }

@@ -3,15 +3,18 @@
 //! Each case has its time, its floor, the ratio, and the peak of memory while it ran. Floors are measured in the same run:
 //! the bare matrix products of the case by the same gemm, or the time to read its weights once at measured memory
 //! bandwidth, whichever is larger. `--json` prints one object for each case; a name (`forward`, `sweeps`, ..) chooses cases;
-//! `--rounds 5` says how often each is timed (the median is shown).
+//! `--rounds 5` says how often each is timed (the median is shown). `larger` needs a model of yours: `--folder PATH`.
 
 mod floor;
 mod forward;
+mod larger;
 mod load;
 mod machine;
 mod others;
 mod sweeps;
 mod table;
+
+use std::path::PathBuf;
 
 use candlescope::Result;
 use candlescope::model::{Activation, Sizes};
@@ -21,7 +24,7 @@ use table::Cases;
 /// A group of cases.
 type Group = fn(&mut Cases) -> Result<()>;
 
-const GROUPS: [(&str, Group); 7] = [
+const GROUPS: [(&str, Group); 8] = [
     ("forward", forward::sizes),
     ("overhead", forward::overhead),
     ("sweeps", sweeps::sweeps),
@@ -29,6 +32,7 @@ const GROUPS: [(&str, Group); 7] = [
     ("generation", others::generation),
     ("circuits", others::circuits),
     ("load", load::load),
+    ("larger", larger::larger),
 ];
 
 fn main() -> Result<()> {
@@ -39,7 +43,7 @@ fn main() -> Result<()> {
     {
         return load::once(&how, folder.as_ref());
     }
-    let (mut json, mut rounds, mut chosen) = (false, 5, Vec::new());
+    let (mut json, mut rounds, mut folder, mut chosen) = (false, 5, None, Vec::new());
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -48,19 +52,20 @@ fn main() -> Result<()> {
                 let given = arguments.next().and_then(|number| number.parse().ok()).filter(|rounds| *rounds > 0);
                 rounds = given.ok_or_else(|| candlescope::Error::msg("--rounds needs a number of at least 1"))?;
             }
+            "--folder" => folder = arguments.next().map(PathBuf::from),
             // `cargo bench` and `cargo test` hand this on.
             "--bench" => {}
             name if GROUPS.iter().any(|(known, _)| *known == name) => chosen.push(name.to_string()),
             other => {
                 let known: Vec<&str> = GROUPS.iter().map(|(name, _)| *name).collect();
                 return Err(candlescope::Error::msg(format!(
-                    "'{other}' is no group of cases; known: {}, besides --json and --rounds N",
+                    "'{other}' is no group of cases; known: {}, besides --json, --rounds N and --folder PATH",
                     known.join(", ")
                 )));
             }
         }
     }
-    let mut cases = Cases::new(rounds, json);
+    let mut cases = Cases::new(rounds, json, folder);
     for (name, group) in GROUPS {
         if chosen.is_empty() || chosen.iter().any(|chosen| chosen == name) {
             group(&mut cases)?;

@@ -1,5 +1,6 @@
 //! The cases that were timed, as a table or as JSON.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use candlescope::Result;
@@ -11,17 +12,19 @@ pub struct Cases {
     rounds: usize,
     json: bool,
     bandwidth: f64,
+    /// A model of the person's own, for the cases that need one.
+    pub folder: Option<PathBuf>,
 }
 
 impl Cases {
-    pub fn new(rounds: usize, json: bool) -> Self {
+    pub fn new(rounds: usize, json: bool, folder: Option<PathBuf>) -> Self {
         let bandwidth = bandwidth();
         if !json {
             let threads = candlescope::candle_core::utils::get_num_threads();
             println!("{threads} threads, memory read at {:.1} GB/s, medians of {rounds} rounds", bandwidth / 1e9);
             println!("{:44} {:>11} {:>11} {:>7} {:>9}", "case", "time", "floor", "ratio", "peak");
         }
-        Self { rounds, json, bandwidth }
+        Self { rounds, json, bandwidth, folder }
     }
 
     /// The seconds that it takes to read so many bytes from memory.

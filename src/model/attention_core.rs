@@ -4,7 +4,7 @@ use candle_core::{D, Tensor};
 use candle_nn::ops::{softmax, softmax_last_dim};
 
 use super::kv_cache::LayerCache;
-use super::linear::linear;
+use super::linear::{all_heads, linear};
 use super::mask::{Masks, Sees};
 use crate::hooks::{HookPoint, PointInfo, Tap};
 use crate::ops::{self, Scoring};
@@ -164,8 +164,7 @@ impl AttentionCore {
                 None => Ok(out),
             };
         }
-        let (heads, d_head, d_model) = self.w_o.dims3()?;
-        linear(&z.flatten_from(2)?, &self.w_o.reshape((heads * d_head, d_model))?, self.b_o.as_ref())
+        linear(&z.flatten_from(2)?, &all_heads(&self.w_o)?, self.b_o.as_ref())
     }
 
     /// Softmax over the keys (and the sink, if there is one). A query that may look at no key (padding on the left)

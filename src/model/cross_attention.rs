@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::attention_core::{AttentionCore, CoreHooks};
 use super::config::ModelConfig;
 use super::kv_cache::LayerCache;
-use super::linear::{for_reading, per_head};
+use super::linear::{for_reading, for_writing, per_head};
 use super::mask::{Masks, Sees};
 use crate::Result;
 use crate::hooks::{HookPoint, PointInfo, Tap};
@@ -37,7 +37,7 @@ impl CrossAttention {
             w_q: for_reading(&weights.w_q)?,
             w_k: for_reading(&weights.w_k)?,
             w_v: for_reading(&weights.w_v)?,
-            w_o: weights.w_o.contiguous()?,
+            w_o: for_writing(&weights.w_o)?,
             ..weights
         };
         Ok(Self {

@@ -5,7 +5,7 @@ use candle_core::{D, Tensor};
 use super::attention_core::{AttentionCore, CoreHooks};
 use super::config::{ModelConfig, Normalization};
 use super::kv_cache::LayerCache;
-use super::linear::{for_reading, linear, per_head};
+use super::linear::{for_reading, for_writing, linear, per_head};
 use super::mask::Sees;
 use super::norm::Norm;
 use super::rotary::Rotary;
@@ -66,7 +66,7 @@ impl LatentLayer {
         let weights = LatentWeights {
             w_q: for_reading(&weights.w_q)?,
             w_kv: for_reading(&weights.w_kv)?,
-            w_o: weights.w_o.contiguous()?,
+            w_o: for_writing(&weights.w_o)?,
             ..weights
         };
         Ok(Self {

@@ -53,3 +53,22 @@ pub(super) fn for_reading(w: &Tensor) -> Result<Tensor> {
         false => Ok(w.transpose(0, 1)?.contiguous()?.transpose(0, 1)?),
     }
 }
+
+/// The same `[heads, d_head, d_model]` weight, contiguous, or on the CPU left where it is `[d_model, heads, d_head]`, as torch's
+/// Linear lays it out.
+pub(super) fn for_writing(w: &Tensor) -> Result<Tensor> {
+    match w.device().is_cpu() && w.permute((2, 0, 1))?.is_contiguous() {
+        true => Ok(w.clone()),
+        false => Ok(w.contiguous()?),
+    }
+}
+
+/// A weight `[heads, d_head, d_model]`, laid out as [`for_writing`] lays it out, as one map `[heads * d_head, d_model]`.
+pub(super) fn all_heads(w: &Tensor) -> Result<Tensor> {
+    let (heads, d_head, d_model) = w.dims3()?;
+    let across = w.permute((2, 0, 1))?;
+    match across.is_contiguous() {
+        true => Ok(across.reshape((d_model, heads * d_head))?.t()?),
+        false => Ok(w.reshape((heads * d_head, d_model))?),
+    }
+}

@@ -184,8 +184,13 @@ impl HookedTransformer {
             WeightSource::open_as(&files.weights, &files.origin, options.dtype, &options.device, options.stream)?
             .with_progress(&options.progress, &files.name);
         let source = if wraps { families::language_model_source(source) } else { source };
-        let weights = (family.weights)(&cfg, &source)?;
-        let tokenizer = tokenizer(files, &cfg);
+        let (weights, tokenizer) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| tokenizer(files, &cfg));
+            let weights = (family.weights)(&cfg, &source);
+            let panicked = |_| Err(Error::msg("the thread that read the tokenizer panicked"));
+            (weights, tokenizer.join().unwrap_or_else(panicked))
+        });
+        let weights = weights?;
         let model = match (options.stream, source.take_blocks()) {
             (false, _) => {
                 source.finish()?;

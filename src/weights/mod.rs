@@ -387,7 +387,11 @@ pub(crate) fn heads_in(w: &Tensor, heads: usize) -> Result<Tensor> {
 /// `[heads * d_head, d_model]` as [heads, d_head, d_model]: the weights that write heads to the residual stream.
 pub(crate) fn heads_out(w: &Tensor, heads: usize) -> Result<Tensor> {
     let (width, d_model) = w.dims2()?;
-    Ok(w.reshape((heads, width / heads, d_model))?)
+    let across = w.t()?;
+    match across.is_contiguous() {
+        true => Ok(across.reshape((d_model, heads, width / heads))?.permute((1, 2, 0))?),
+        false => Ok(w.reshape((heads, width / heads, d_model))?),
+    }
 }
 
 /// `[heads * d_head]` as `[heads, d_head]`.

@@ -4,6 +4,7 @@
 //! over it, kept for broadcasting.
 
 use candle_core::{D, DType, Tensor};
+use rayon::prelude::*;
 
 use super::parts::Parts;
 use super::{AttentionWeights, BlockWeights, FeedForwardWeights, MixerWeights, MlpWeights, NormWeights, Weights};
@@ -39,10 +40,14 @@ impl Processing {
     /// The processed weights. The arithmetic is float32, whatever type they are stored in.
     pub fn apply(self, mut weights: Weights, cfg: &ModelConfig) -> Result<Weights> {
         let Some(steps) = self.steps(&weights, cfg) else { return Ok(weights) };
-        for block in &mut weights.blocks {
-            steps.block(block, cfg)?;
-        }
-        steps.ends(&mut weights, cfg)?;
+        let mut blocks = std::mem::take(&mut weights.blocks);
+        // Each is a few operations on one core.
+        let (of_blocks, of_ends) = rayon::join(
+            || blocks.par_iter_mut().try_for_each(|block| steps.block(block, cfg)),
+            || steps.ends(&mut weights, cfg),
+        );
+        of_blocks.and(of_ends)?;
+        weights.blocks = blocks;
         Ok(weights)
     }
 
@@ -112,9 +117,8 @@ impl Steps {
         to_dtype(block, self.stored)
     }
 
-    /// Processes what is not in a block; the blocks, if there are any, stay as they are.
+    /// Processes what is not in a block.
     pub(crate) fn ends(self, weights: &mut Weights, cfg: &ModelConfig) -> Result<()> {
-        let blocks = std::mem::take(&mut weights.blocks);
         to_dtype(weights, DType::F32)?;
         if self.folds {
             fold_last_norm(weights, cfg)?;
@@ -132,9 +136,7 @@ impl Steps {
             weights.w_u = without_mean(&weights.w_u, D::Minus1)?;
             weights.b_u = weights.b_u.as_ref().map(|b| without_mean(b, D::Minus1)).transpose()?;
         }
-        to_dtype(weights, self.stored)?;
-        weights.blocks = blocks;
-        Ok(())
+        to_dtype(weights, self.stored)
     }
 }
 
@@ -291,5 +293,18 @@ fn center(bias: &mut Option<Tensor>) -> Result<()> {
 }
 
 fn without_mean(tensor: &Tensor, axis: D) -> Result<Tensor> {
-    Ok(tensor.broadcast_sub(&tensor.mean_keepdim(axis)?)?)
+    Ok(tensor.broadcast_sub(&mean(tensor, axis)?)?)
+}
+
+/// The mean over one of the last two axes, which stays. Of a matrix it is a product, whichever way it lies in memory.
+fn mean(tensor: &Tensor, axis: D) -> Result<Tensor> {
+    if tensor.rank() < 2 {
+        return Ok(tensor.mean_keepdim(axis)?);
+    }
+    let n = tensor.dim(axis)?;
+    let shares = |shape: (usize, usize)| Tensor::full(1.0 / n as f32, shape, tensor.device());
+    Ok(match axis {
+        D::Minus1 => tensor.broadcast_matmul(&shares((n, 1))?)?,
+        _ => shares((1, n))?.broadcast_matmul(tensor)?,
+    })
 }
