@@ -142,7 +142,7 @@ fn every_kind_of_decoder_can_be_compared() {
         let stream = two.stream().unwrap();
         assert_eq!(stream.dims(), [model.cfg().n_layers + 1, 4], "{name}");
         let before = stream.at("token", 0).unwrap().values();
-        assert!(model.cfg().bidirectional || before.iter().all(|value| *value == 0.0), "{name}: {before:?}");
+        assert!(model.cfg().bidirectional || before.iter().all(|value| value.abs() < 1e-6), "{name}: {before:?}");
         assert!(stream.values().iter().all(|value| value.is_finite()), "{name}");
         if model.cfg().state_space.is_some() {
             assert!(two.heads().is_err(), "{name} has no heads");

@@ -334,6 +334,19 @@ fn a_gguf_file_is_a_model_by_itself() {
     assert_eq!(max_difference(&logits(&folder), &expected), 0.0);
     assert_eq!(max_difference(&logits(&path), &expected), 0.0);
 
+    // Its layers can stay in the file, in its few bits.
+    let quantised = folder.join("llama-q8_0.gguf");
+    write_gguf(&quantised, &metadata, &converted, GgmlDType::Q8_0);
+    for path in [&path, &quantised] {
+        let load = |stream| {
+            let options = LoadOptions::new().stream(stream);
+            HookedTransformer::from_pretrained_with(&path.to_string_lossy(), &options).unwrap()
+        };
+        let tokens = Tokens::from_ids(vec![vec![5, 17, 200, 3]]).unwrap();
+        let [streamed, held] = [true, false].map(|stream| load(stream).forward(&tokens).unwrap());
+        assert_eq!(max_difference(&streamed, &held), 0.0);
+    }
+
     // Its tokenizer is that of tokenizer.json.
     let from_gguf = HookedTransformer::from_pretrained(&path.to_string_lossy()).unwrap();
     let from_json = common::model("llama");

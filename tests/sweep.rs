@@ -436,3 +436,53 @@ fn what_does_not_fit_is_a_sentence() {
     assert!(error(post_norm.heads()).contains("norms behind the additions"));
     assert!(gpt2.loss_with_hooks(&prompt, &zero_heads([(0, 4)])).unwrap_err().to_string().contains("no place 4"));
 }
+
+#[test]
+fn runs_that_begin_at_a_position_are_what_whole_runs_are() {
+    // Long enough that positions far apart don't go together. Windows, positions of every kind, norms of each head, experts.
+    let ids: Vec<u32> = (0..40).map(|i| 3 + i * 37 % 300).collect();
+    let prompts = [tokens(&[&ids]), tokens(&[&ids, &ids.iter().map(|id| id + 1).collect::<Vec<_>>()])];
+    let names =
+        ["gpt2", "gpt_neo", "bloom", "llama", "mistral", "gemma2", "qwen3", "mixtral", "olmo2", "cohere2", "gpt_oss"];
+    for name in names.into_iter().chain(["deepseek_v3", "mamba", "t5"]) {
+        let model = model(name);
+        for prompts in if model.has_encoder() { &prompts[..0] } else { &prompts[..] } {
+            for (at, axes) in [("resid_pre", ["layer", "pos"]), ("attn_out", ["layer", "pos"]), ("v", ["layer", "pos"])]
+            {
+                // Their values have another shape, or there are none.
+                if (name == "mamba" && at != "resid_pre") || (name == "deepseek_v3" && at == "v") {
+                    continue;
+                }
+                let result = model.sweep(prompts).at(at).by(axes).zero().measure(metric()).run().unwrap();
+                for (layer, pos) in [(0, 0), (0, 39), (1, 12), (1, 25), (2, 38), (0, 21), (2, 13)] {
+                    let hooks = Hooks::new().edit((at, layer), move |x, _| Ok(put(x, &[(1, pos)], &x.zeros_like()?)));
+                    let whole = of_run(&model, prompts, &hooks);
+                    for (row, whole) in whole.iter().enumerate() {
+                        let found = result.per_prompt().i((layer, pos, row)).unwrap().to_scalar::<f32>().unwrap();
+                        close(found, *whole, &format!("{name}, {at}, layer {layer}, pos {pos}, row {row}"));
+                    }
+                }
+            }
+        }
+    }
+    // What a query sees, changed at one query.
+    let model = model("llama");
+    let result =
+        model.sweep(&prompts[0]).at("pattern").by(["layer", "head", "query"]).zero().measure(metric()).run().unwrap();
+    for (layer, head, query) in [(0, 1, 30), (1, 0, 12), (2, 2, 39)] {
+        let hooks =
+            Hooks::new().edit(pattern(layer), move |x, _| Ok(put(x, &[(1, head), (2, query)], &x.zeros_like()?)));
+        let whole = of_run(&model, &prompts[0], &hooks)[0];
+        close(result.values().i((layer, head, query)).unwrap().to_scalar().unwrap(), whole, "pattern");
+    }
+}
+
+/// The metric of one whole run, for each prompt.
+fn of_run(model: &HookedTransformer, prompts: &Tokens, hooks: &Hooks) -> Vec<f32> {
+    let logits = model.run_with_hooks(prompts, hooks).unwrap();
+    let of_row = |row: usize| {
+        let logits: Vec<f32> = logits.at(row, -1).unwrap().to_vec1().unwrap();
+        logits[17] - logits[45]
+    };
+    (0..prompts.shape().0).map(of_row).collect()
+}

@@ -230,7 +230,9 @@ fn a_saved_model_is_the_same_again() {
             Ok(()) => {
                 let again = raw(&folder.to_string_lossy());
                 let logits = |model: &HookedTransformer| model.forward(ids.clone()).unwrap().tensor().clone();
-                assert_eq!(max_difference(&logits(&model), &logits(&again)), 0.0, "{kind}");
+                // Matrices lie otherwise in its file than in the other's, and sums are taken in another order.
+                assert!(max_difference(&logits(&model), &logits(&again)) < 1e-5, "{kind}");
+                assert!(same_parameters(&model, &again, |_| true).iter().all(|(_, same)| *same), "{kind}");
                 std::fs::remove_dir_all(&folder).unwrap();
                 saved.push(kind);
             }

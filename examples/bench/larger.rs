@@ -23,7 +23,11 @@ pub fn larger(cases: &mut Cases) -> Result<()> {
     let options = LoadOptions::new().raw().stream(true).dtype(DType::BF16).progress(&Progress::quiet());
     let started = Instant::now();
     let model = HookedTransformer::from_pretrained_with(&folder.to_string_lossy(), &options)?;
-    eprintln!("  {:.1} billion parameters; ready after {:.1} s", model.n_params() as f64 / 1e9, started.elapsed().as_secs_f64());
+    eprintln!(
+        "  {:.1} billion parameters; ready after {:.1} s",
+        model.n_params() as f64 / 1e9,
+        started.elapsed().as_secs_f64()
+    );
     for len in [16, 128] {
         let ids = some_tokens(1, len)?.ids()[0].iter().map(|id| id % model.cfg().d_vocab as u32).collect::<Vec<_>>();
         let tokens = Tokens::from(&ids[..]);

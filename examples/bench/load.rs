@@ -27,7 +27,10 @@ pub fn load(cases: &mut Cases) -> Result<()> {
             let said = String::from_utf8_lossy(&output.stdout);
             let mut numbers = said.split_whitespace().filter_map(|number| number.parse::<f64>().ok());
             let (Some(seconds), Some(bytes)) = (numbers.next(), numbers.next()) else {
-                return Err(Error::msg(format!("the loading program said: {}", String::from_utf8_lossy(&output.stderr))));
+                return Err(Error::msg(format!(
+                    "the loading program said: {}",
+                    String::from_utf8_lossy(&output.stderr)
+                )));
             };
             largest = largest.max(bytes as u64);
             Ok((seconds, asked, (largest > 0).then_some(largest)))

@@ -3,7 +3,8 @@
 //! Each case has its time, its floor, the ratio, and the peak of memory while it ran. Floors are measured in the same run:
 //! the bare matrix products of the case by the same gemm, or the time to read its weights once at measured memory
 //! bandwidth, whichever is larger. `--json` prints one object for each case; a name (`forward`, `sweeps`, ..) chooses cases;
-//! `--rounds 5` says how often each is timed (the median is shown). `larger` needs a model of yours: `--folder PATH`.
+//! `--rounds 5` says how often each is timed (the median is shown). `larger` needs a model of yours: `--folder PATH`. `--plots PATH` is where
+//! `scaling` puts its pictures.
 
 mod floor;
 mod forward;
@@ -11,6 +12,7 @@ mod larger;
 mod load;
 mod machine;
 mod others;
+mod scaling;
 mod sweeps;
 mod table;
 
@@ -24,7 +26,7 @@ use table::Cases;
 /// A group of cases.
 type Group = fn(&mut Cases) -> Result<()>;
 
-const GROUPS: [(&str, Group); 8] = [
+const GROUPS: [(&str, Group); 9] = [
     ("forward", forward::sizes),
     ("overhead", forward::overhead),
     ("sweeps", sweeps::sweeps),
@@ -33,6 +35,7 @@ const GROUPS: [(&str, Group); 8] = [
     ("circuits", others::circuits),
     ("load", load::load),
     ("larger", larger::larger),
+    ("scaling", scaling::scaling),
 ];
 
 fn main() -> Result<()> {
@@ -43,7 +46,7 @@ fn main() -> Result<()> {
     {
         return load::once(&how, folder.as_ref());
     }
-    let (mut json, mut rounds, mut folder, mut chosen) = (false, 5, None, Vec::new());
+    let (mut json, mut rounds, mut folder, mut plots, mut chosen) = (false, 5, None, None, Vec::new());
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -52,6 +55,7 @@ fn main() -> Result<()> {
                 let given = arguments.next().and_then(|number| number.parse().ok()).filter(|rounds| *rounds > 0);
                 rounds = given.ok_or_else(|| candlescope::Error::msg("--rounds needs a number of at least 1"))?;
             }
+            "--plots" => plots = arguments.next().map(PathBuf::from),
             "--folder" => folder = arguments.next().map(PathBuf::from),
             // `cargo bench` and `cargo test` hand this on.
             "--bench" => {}
@@ -59,13 +63,13 @@ fn main() -> Result<()> {
             other => {
                 let known: Vec<&str> = GROUPS.iter().map(|(name, _)| *name).collect();
                 return Err(candlescope::Error::msg(format!(
-                    "'{other}' is no group of cases; known: {}, besides --json, --rounds N and --folder PATH",
+                    "'{other}' is no group of cases; known: {}, besides --json, --rounds N, --folder PATH and --plots PATH",
                     known.join(", ")
                 )));
             }
         }
     }
-    let mut cases = Cases::new(rounds, json, folder);
+    let mut cases = Cases::new(rounds, json, [folder, plots]);
     for (name, group) in GROUPS {
         if chosen.is_empty() || chosen.iter().any(|chosen| chosen == name) {
             group(&mut cases)?;

@@ -35,10 +35,9 @@ pub fn generation(cases: &mut Cases) -> Result<()> {
         };
         // What the prompt costs is another matter.
         let floor = cases.reading(read) * new as f64;
-        let time = cases.timed(&format!("generation, {rows} x {new} tokens"), || {
-            Ok((seconds(new + 1)? - seconds(1)?, floor))
-        })?;
-        eprintln!("  {:.1} tokens a second", (rows * new) as f64 / time);
+        let measured = cases
+            .timed(&format!("generation, {rows} x {new} tokens"), || Ok((seconds(new + 1)? - seconds(1)?, floor)))?;
+        eprintln!("  {:.1} tokens a second", (rows * new) as f64 / measured.seconds);
     }
     Ok(())
 }

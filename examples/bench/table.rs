@@ -14,17 +14,27 @@ pub struct Cases {
     bandwidth: f64,
     /// A model of the person's own, for the cases that need one.
     pub folder: Option<PathBuf>,
+    /// Where pictures go.
+    pub plots: Option<PathBuf>,
+}
+
+/// What a case took: medians, and the largest peak of memory.
+#[derive(Clone, Copy)]
+pub struct Measured {
+    pub seconds: f64,
+    pub floor: f64,
+    pub peak: Option<u64>,
 }
 
 impl Cases {
-    pub fn new(rounds: usize, json: bool, folder: Option<PathBuf>) -> Self {
+    pub fn new(rounds: usize, json: bool, [folder, plots]: [Option<PathBuf>; 2]) -> Self {
         let bandwidth = bandwidth();
         if !json {
             let threads = candlescope::candle_core::utils::get_num_threads();
             println!("{threads} threads, memory read at {:.1} GB/s, medians of {rounds} rounds", bandwidth / 1e9);
             println!("{:44} {:>11} {:>11} {:>7} {:>9}", "case", "time", "floor", "ratio", "peak");
         }
-        Self { rounds, json, bandwidth, folder }
+        Self { rounds, json, bandwidth, folder, plots }
     }
 
     /// The seconds that it takes to read so many bytes from memory.
@@ -38,7 +48,7 @@ impl Cases {
         name: &str,
         mut run: impl FnMut() -> Result<()>,
         mut floor: impl FnMut() -> Result<f64>,
-    ) -> Result<f64> {
+    ) -> Result<Measured> {
         self.timed(name, || {
             let started = Instant::now();
             run()?;
@@ -47,7 +57,7 @@ impl Cases {
     }
 
     /// As [`case`](Self::case), where a round says itself how long it and its floor took.
-    pub fn timed(&mut self, name: &str, mut round: impl FnMut() -> Result<(f64, f64)>) -> Result<f64> {
+    pub fn timed(&mut self, name: &str, mut round: impl FnMut() -> Result<(f64, f64)>) -> Result<Measured> {
         forget_peak();
         self.timed_with_peak(name, || round().map(|(time, floor)| (time, floor, peak())))
     }
@@ -57,7 +67,7 @@ impl Cases {
         &mut self,
         name: &str,
         mut round: impl FnMut() -> Result<(f64, f64, Option<u64>)>,
-    ) -> Result<f64> {
+    ) -> Result<Measured> {
         round()?;
         let (mut times, mut floors, mut most) = (Vec::new(), Vec::new(), None);
         for _ in 0..self.rounds {
@@ -66,22 +76,22 @@ impl Cases {
             floors.push(floor);
             most = most.max(peak);
         }
-        let (time, floor) = (median(times), median(floors));
-        self.print(name, time, floor, most);
-        Ok(time)
+        let measured = Measured { seconds: median(times), floor: median(floors), peak: most };
+        self.print(name, measured);
+        Ok(measured)
     }
 
-    fn print(&self, name: &str, time: f64, floor: f64, peak: Option<u64>) {
-        let ratio = time / floor;
+    fn print(&self, name: &str, Measured { seconds, floor, peak }: Measured) {
+        let ratio = seconds / floor;
         if self.json {
             let peak = peak.map_or("null".to_string(), |peak| peak.to_string());
             println!(
-                "{{\"case\": \"{name}\", \"seconds\": {time:.6}, \"floor\": {floor:.6}, \"ratio\": {ratio:.3}, \"peak_bytes\": {peak}}}"
+                "{{\"case\": \"{name}\", \"seconds\": {seconds:.6}, \"floor\": {floor:.6}, \"ratio\": {ratio:.3}, \"peak_bytes\": {peak}}}"
             );
             return;
         }
         let peak = peak.map_or("-".to_string(), |peak| format!("{:.0} MB", peak as f64 / 1e6));
-        println!("{name:44} {:>11} {:>11} {ratio:>7.2} {peak:>9}", shown(time), shown(floor));
+        println!("{name:44} {:>11} {:>11} {ratio:>7.2} {peak:>9}", shown(seconds), shown(floor));
     }
 }
 

@@ -65,7 +65,8 @@ mod tests {
         let largest = |result: &SweepResult| result.scale(&result.shown().unwrap()).limits().1;
         assert!(largest(&patched) >= PALE);
         let same = sweep("John gave a book to Mary.").edit(|q, _| Ok(q.clone())).run().unwrap();
-        assert_eq!(same.shown().unwrap().values(), [0.0; 12]);
+        // Runs side by side round otherwise than one alone.
+        assert!(same.shown().unwrap().values().iter().all(|value| value.abs() < 1e-5));
         assert!(same.bundle().png.is_some());
     }
 }

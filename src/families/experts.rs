@@ -39,7 +39,9 @@ pub(super) fn weights_with_mixer(
         let module = format!("layers.{layer}");
         let norm = |name: &str| source.norm(&format!("{module}.{name}"), cfg.d_model);
         let feed_forward = match &cfg.experts {
-            Some(settings) if settings.has(layer) => FeedForwardWeights::Experts(experts(cfg, source, &module, settings)?),
+            Some(settings) if settings.has(layer) => {
+                FeedForwardWeights::Experts(experts(cfg, source, &module, settings)?)
+            }
             _ => FeedForwardWeights::Mlp(llama::mlp(cfg, source, layer)?),
         };
         Ok(BlockWeights {

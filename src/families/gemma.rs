@@ -39,11 +39,7 @@ fn weights(cfg: &ModelConfig, source: &WeightSource) -> Result<Weights> {
 }
 
 /// A decoder with Llama's names and a last norm stored less one.
-pub(super) fn decoder(
-    cfg: &ModelConfig,
-    source: &WeightSource,
-    block: impl ReadBlock,
-) -> Result<Weights> {
+pub(super) fn decoder(cfg: &ModelConfig, source: &WeightSource, block: impl ReadBlock) -> Result<Weights> {
     let mut weights = layout::llama_like(cfg, source, block)?;
     if let Some(norm) = &mut weights.ln_final {
         add_one(norm)?;

@@ -87,11 +87,7 @@ pub(super) fn qk_normed_weights(cfg: &ModelConfig, source: &WeightSource) -> Res
 }
 
 /// A decoder whose embedding, last norm and head are named as Llama's.
-pub(super) fn llama_like(
-    cfg: &ModelConfig,
-    source: &WeightSource,
-    block: impl ReadBlock,
-) -> Result<Weights> {
+pub(super) fn llama_like(cfg: &ModelConfig, source: &WeightSource, block: impl ReadBlock) -> Result<Weights> {
     decoder(cfg, &source.with_optional_prefix("model."), ["embed_tokens", "norm", "lm_head"], block)
 }
 

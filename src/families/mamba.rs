@@ -76,18 +76,23 @@ pub(super) fn weights_with(
 ) -> Result<Weights> {
     let source = source.with_optional_prefix("backbone.");
     let embed = if source.has("embedding.weight") { "embedding" } else { "embeddings" };
-    layout::decoder(cfg, &source, [embed, "norm_f", "lm_head"], move |cfg: &ModelConfig, source: &WeightSource, layer| {
-        Ok(BlockWeights {
-            ln1: Some(source.norm(&format!("layers.{layer}.norm"), cfg.d_model)?),
-            mixer: mixer(cfg, source, &format!("layers.{layer}.mixer"))?,
-            ln1_post: None,
-            ln2: None,
-            feed_forward: None,
-            ln2_post: None,
-            cross_attention: None,
-            ln3: None,
-        })
-    })
+    layout::decoder(
+        cfg,
+        &source,
+        [embed, "norm_f", "lm_head"],
+        move |cfg: &ModelConfig, source: &WeightSource, layer| {
+            Ok(BlockWeights {
+                ln1: Some(source.norm(&format!("layers.{layer}.norm"), cfg.d_model)?),
+                mixer: mixer(cfg, source, &format!("layers.{layer}.mixer"))?,
+                ln1_post: None,
+                ln2: None,
+                feed_forward: None,
+                ln2_post: None,
+                cross_attention: None,
+                ln3: None,
+            })
+        },
+    )
 }
 
 /// The settings of the state-space mixers.

@@ -6,9 +6,9 @@ use candle_nn::ops::{softmax, softmax_last_dim};
 use super::kv_cache::LayerCache;
 use super::linear::{all_heads, linear};
 use super::mask::{Masks, Sees};
+use crate::Result;
 use crate::hooks::{HookPoint, PointInfo, Tap};
 use crate::ops::{self, Scoring};
-use crate::Result;
 
 /// The part that all kinds of attention share.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use super::run::{place, position_ids, rows};
 use super::surroundings::Surroundings;
 use crate::hooks::{HookPoint, PointInfo, Tap};
 use crate::tokens::Tokens;
-use crate::weights::EncoderWeights;
+use crate::weights::{EncoderWeights, compute_dtype};
 use crate::{Error, Result};
 
 /// An encoder: it reads all of its text at once, and the decoder looks at what it gives.
@@ -96,9 +96,10 @@ impl Encoder {
         if self.relative_bias.is_none() && pos > self.cfg.n_ctx {
             return Err(Error::PromptTooLong { found: pos, n_ctx: self.cfg.n_ctx });
         }
-        let (device, dtype) = (w_e.device(), w_e.dtype());
+        let (device, dtype) = (w_e.device(), compute_dtype(w_e.dtype(), w_e.device()));
         let positions = position_ids(mask.as_deref(), None::<&KvCache>, batch, pos);
-        let mut resid = (rows(w_e, &tokens.tensor(device)?)? * self.cfg.embedding_multiplier)?;
+        let embed = rows(w_e, &tokens.tensor(device)?)?.to_dtype(dtype)?;
+        let mut resid = (embed * self.cfg.embedding_multiplier)?;
         if let Some(w_pos) = &self.w_pos {
             let pos_embed = tap.pass(&self.hook_pos_embed, place(w_pos, &positions, mask.as_deref(), batch)?)?;
             resid = (resid + pos_embed)?;

@@ -5,9 +5,8 @@ use std::thread::{self, JoinHandle};
 
 use super::block::{Block, FeedForward, Layout, Mixer};
 use super::config::ModelConfig;
-use super::compute_dtype;
 use crate::hooks::{HookPoint, PointInfo};
-use crate::weights::{BlockReader, BlockWeights, Steps, widen_small};
+use crate::weights::{BlockReader, BlockWeights, Steps, compute_dtype, widen_small};
 use crate::{Error, Result};
 
 #[derive(Clone)]
@@ -158,9 +157,9 @@ impl Streamed {
     fn get(&self, layer: usize, next: Option<usize>) -> Result<Block> {
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         let block = match ahead.take() {
-            Some((read, thread)) if read == layer => {
-                thread.join().unwrap_or_else(|_| Err(Error::msg(format!("the thread that read layer {layer} panicked"))))?
-            }
+            Some((read, thread)) if read == layer => thread
+                .join()
+                .unwrap_or_else(|_| Err(Error::msg(format!("the thread that read layer {layer} panicked"))))?,
             _ => read(&self.reader, &self.cfg, self.steps, layer)?,
         };
         if let Some(next) = next {

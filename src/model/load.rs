@@ -182,7 +182,7 @@ impl HookedTransformer {
         }
         let source =
             WeightSource::open_as(&files.weights, &files.origin, options.dtype, &options.device, options.stream)?
-            .with_progress(&options.progress, &files.name);
+                .with_progress(&options.progress, &files.name);
         let source = if wraps { families::language_model_source(source) } else { source };
         let (weights, tokenizer) = std::thread::scope(|scope| {
             let tokenizer = scope.spawn(|| tokenizer(files, &cfg));

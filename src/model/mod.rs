@@ -47,7 +47,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::hooks::{HookPoint, PointInfo};
 use crate::tokens::{Occurrence, Text, TokenInput, TokenOptions, TokenRef, Tokenizer, Tokens};
-use crate::weights::{BlockReader, NormWeights, Steps, Weights, widen_small};
+use crate::weights::{BlockReader, NormWeights, Steps, Weights, compute_dtype, widen_small};
 use crate::{Error, Result};
 use encoder::Encoder;
 use head::Head;
@@ -328,14 +328,6 @@ impl HookedTransformer {
     /// The text of token ids.
     pub fn to_string(&self, ids: &[u32]) -> Result<String> {
         self.tokenizer()?.to_string(ids)
-    }
-}
-
-/// The type that is computed in with weights of a type.
-fn compute_dtype(weights: DType, device: &Device) -> DType {
-    match weights {
-        DType::BF16 | DType::F16 if device.is_cpu() => DType::F32,
-        _ => weights,
     }
 }
 

@@ -172,7 +172,9 @@ mod tests {
 
     #[test]
     fn products_agree_with_candles() {
-        for (rows, depth, columns) in [(1, 7, 5), (1, 300, 1100), (5, 300, 1100), (20, 64, 130), (40, 300, 270), (530, 9, 140)] {
+        for (rows, depth, columns) in
+            [(1, 7, 5), (1, 300, 1100), (5, 300, 1100), (20, 64, 130), (40, 300, 270), (530, 9, 140)]
+        {
             let [x, w, b] = [vec![rows, depth], vec![depth, columns], vec![columns]].map(|dims| var(&dims, 12));
             let across = var(&[columns, depth], 13);
             let near = |ours: Tensor, plain: Tensor| {

@@ -30,7 +30,7 @@ mod parts;
 mod processing;
 mod source;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
 use parts::{Parts, parts};
@@ -294,9 +294,29 @@ impl Weights {
     }
 }
 
+/// The type that is computed in with weights of a type.
+pub(crate) fn compute_dtype(weights: DType, device: &Device) -> DType {
+    match weights {
+        DType::BF16 | DType::F16 if device.is_cpu() => DType::F32,
+        _ => weights,
+    }
+}
+
 /// The matrices that products read, by the ends of their names: they may stay in a narrow type while the rest is widened.
 const OF_PRODUCTS: [&str; 13] = [
-    "W_E", "W_U", "W_Q", "W_K", "W_V", "W_O", "W_in", "W_gate", "W_out", "proj.W", "mqa.W", "project_in", "project_out",
+    "W_E",
+    "W_U",
+    "W_Q",
+    "W_K",
+    "W_V",
+    "W_O",
+    "W_in",
+    "W_gate",
+    "W_out",
+    "proj.W",
+    "mqa.W",
+    "project_in",
+    "project_out",
 ];
 
 /// Makes whatever no product reads float32, which costs little: such tensors are small.

@@ -6,6 +6,7 @@
 use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
 
+use super::compute_dtype;
 use super::parts::Parts;
 use super::{AttentionWeights, BlockWeights, FeedForwardWeights, MixerWeights, MlpWeights, NormWeights, Weights};
 use crate::model::{ModelConfig, Normalization, Positions};
@@ -145,6 +146,8 @@ fn to_dtype(weights: &mut impl Parts, dtype: DType) -> Result<()> {
     weights.parts("", &mut found);
     for (_, tensor) in found {
         interrupt::check()?;
+        // As they were read: vectors are never narrower than what is computed.
+        let dtype = if tensor.rank() < 2 { compute_dtype(dtype, tensor.device()) } else { dtype };
         *tensor = tensor.to_dtype(dtype)?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::files::{self, TensorFile, TensorMeta};
 use super::later::{BlockReader, ReadBlock};
-use super::{BlockWeights, leftovers};
+use super::{BlockWeights, compute_dtype, leftovers};
 use crate::error::near_misses;
 use crate::hub::FileData;
 use crate::model::ModelConfig;
@@ -150,7 +150,10 @@ impl WeightSource {
                 .unwrap_or_else(|| "float32, float16, bfloat16 or float64 was expected".to_string());
             return Err(Error::msg(format!("{}: the tensor '{name}' is of type {}; {hint}", file.label(), meta.dtype)));
         }
-        let tensor = file.load(&name, &self.shared.device)?.to_dtype(self.shared.dtype)?;
+        // Vectors cost nothing, and some are changed on the way.
+        let (dtype, device) = self.target();
+        let dtype = if shape.len() < 2 { compute_dtype(dtype, device) } else { dtype };
+        let tensor = file.load(&name, device)?.to_dtype(dtype)?;
         self.note(name);
         Ok(tensor)
     }

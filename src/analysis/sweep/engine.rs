@@ -204,7 +204,9 @@ impl Base {
         let at_once = self.rows_together(memory);
         for row in sorted(rows, |row| row.start) {
             match batches.last_mut() {
-                Some(batch) if batch[0].start == row.start && batch.len() < at_once && !batch[0].alone && !row.alone => {
+                Some(batch)
+                    if batch[0].start == row.start && batch.len() < at_once && !batch[0].alone && !row.alone =>
+                {
                     batch.push(row);
                 }
                 _ => batches.push(vec![row]),
@@ -214,8 +216,9 @@ impl Base {
             let options = RunOptions::new().no_logits().cache(keep).stop_at_layer(stop as i64);
             let kept = self.run_together(rows, options)?.cache;
             let of_row = |i: usize| {
-                let cut =
-                    |(point, tensor): &(HookPoint, Tensor)| Ok((point.clone(), tensor.narrow(0, i * prompts, prompts)?));
+                let cut = |(point, tensor): &(HookPoint, Tensor)| {
+                    Ok((point.clone(), tensor.narrow(0, i * prompts, prompts)?))
+                };
                 kept.iter().map(cut).collect::<Result<Vec<_>>>()
             };
             (0..rows.len()).map(of_row).collect()
@@ -259,7 +262,8 @@ impl Base {
             let joins = batches.last().is_some_and(|batch| {
                 let first = &batch[0];
                 let tokens = batch.len() * prompts * (len - first.from);
-                let alike = !row.alone && !first.alone && (row.start == Start::Embedding) == (first.start == Start::Embedding);
+                let alike =
+                    !row.alone && !first.alone && (row.start == Start::Embedding) == (first.start == Start::Embedding);
                 let near = batch.last().is_some_and(|last| last.from == row.from) || tokens < TOKENS_WORTH_A_PASS;
                 alike && near && batch.len() < at_once
             });

@@ -35,7 +35,10 @@ const MAX_HEADER: u64 = 100_000_000;
 impl Safetensors {
     pub(super) fn open(file: &FileData) -> Result<Self> {
         let damaged = |why: String| {
-            file.unreadable("safetensors", format!("{why}; the file may be truncated or damaged, so download or copy it again"))
+            file.unreadable(
+                "safetensors",
+                format!("{why}; the file may be truncated or damaged, so download or copy it again"),
+            )
         };
         let (content, len) = match file {
             FileData::Bytes { data, .. } => (Content::Bytes(data), data.len() as u64),
@@ -83,7 +86,12 @@ impl Safetensors {
     }
 
     /// The numbers of a tensor, each made from its bytes.
-    fn numbers<T, const SIZE: usize>(&self, name: &str, info: &TensorInfo, number: fn([u8; SIZE]) -> T) -> Result<Vec<T>> {
+    fn numbers<T, const SIZE: usize>(
+        &self,
+        name: &str,
+        info: &TensorInfo,
+        number: fn([u8; SIZE]) -> T,
+    ) -> Result<Vec<T>> {
         let (from, to) = info.data_offsets;
         let mut numbers = Vec::with_capacity((to - from) / SIZE);
         let mut piece = vec![0; PIECE.min(to - from)];
