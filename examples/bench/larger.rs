@@ -9,6 +9,7 @@ use candlescope::candle_core::DType;
 use candlescope::prelude::*;
 use candlescope::{Error, Result};
 
+use super::machine::resident_peak;
 use super::some_tokens;
 use super::table::Cases;
 
@@ -33,12 +34,16 @@ pub fn larger(cases: &mut Cases) -> Result<()> {
         let tokens = Tokens::from(&ids[..]);
         let halved = Hooks::new().edit(attn_out(0), |out, _| Ok((out * 0.5)?));
         let options = RunOptions::new().hooks(&halved).cache("resid_post").logits_at([len - 1]);
-        let run = || {
+        let run = || -> Result<()> {
             let run = model.run(&tokens, &options)?;
             assert_eq!(run.cache.len(), model.cfg().n_layers);
             Ok(())
         };
-        cases.case(&format!("{gigabytes:.0} GB from disk, 1 x {len}"), run, || Ok(gigabytes / speed))?;
+        cases.timed_with_peak(&format!("{gigabytes:.0} GB from disk, 1 x {len}"), || {
+            let started = Instant::now();
+            run()?;
+            Ok((started.elapsed().as_secs_f64(), gigabytes / speed, resident_peak()))
+        })?;
     }
     Ok(())
 }

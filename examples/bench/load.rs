@@ -8,20 +8,21 @@ use candlescope::candle_core::DType;
 use candlescope::prelude::*;
 use candlescope::{Error, Result};
 
-use super::machine::peak;
+use super::machine::resident_peak;
 use super::table::Cases;
 use super::{gpt2_sized, some_tokens};
 
 /// The argument that makes the program load one model and say what it took.
 pub const ONCE: &str = "--load-once";
 
-/// The floor is what is asked for: 0.5 s as the file has the weights, 2 s with all processing.
+/// The floor is what is asked for: for half a gigabyte 0.5 s as the file has the weights, 2 s with all processing.
 pub fn load(cases: &mut Cases) -> Result<()> {
     let folder = Folder::new()?;
     gpt2_sized()?.save_model(&folder.0, DType::F32)?;
     for (how, asked) in [("raw", 0.5), ("processed", 2.0)] {
+        let asked = asked * 0.65 / 0.5;
         let mut largest = 0;
-        cases.timed_with_peak(&format!("load 0.5 GB to first logits, {how}"), || {
+        cases.timed_with_peak(&format!("load 0.65 GB to first logits, {how}"), || {
             let program = std::env::current_exe().map_err(said)?;
             let output = Command::new(program).args([ONCE, how]).arg(&folder.0).output().map_err(said)?;
             let said = String::from_utf8_lossy(&output.stdout);
@@ -46,7 +47,7 @@ pub fn once(how: &str, folder: &Path) -> Result<()> {
     let options = options.progress(&Progress::quiet());
     let model = HookedTransformer::from_pretrained_with(&folder.to_string_lossy(), &options)?;
     model.forward(&some_tokens(1, 16)?)?;
-    println!("{} {}", started.elapsed().as_secs_f64(), peak().unwrap_or(0));
+    println!("{} {}", started.elapsed().as_secs_f64(), resident_peak().unwrap_or(0));
     Ok(())
 }
 

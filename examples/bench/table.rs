@@ -58,8 +58,9 @@ impl Cases {
 
     /// As [`case`](Self::case), where a round says itself how long it and its floor took.
     pub fn timed(&mut self, name: &str, mut round: impl FnMut() -> Result<(f64, f64)>) -> Result<Measured> {
+        round()?;
         forget_peak();
-        self.timed_with_peak(name, || round().map(|(time, floor)| (time, floor, peak())))
+        self.timed_with_peak(name, || round().map(|(time, floor)| (time, floor, Some(peak()))))
     }
 
     /// As [`timed`](Self::timed), where a round says its peak of memory as well.
@@ -68,7 +69,6 @@ impl Cases {
         name: &str,
         mut round: impl FnMut() -> Result<(f64, f64, Option<u64>)>,
     ) -> Result<Measured> {
-        round()?;
         let (mut times, mut floors, mut most) = (Vec::new(), Vec::new(), None);
         for _ in 0..self.rounds {
             let (time, floor, peak) = round()?;

@@ -1,7 +1,7 @@
 """What TransformerLens needs for what examples/bench times: GPT-2 small's sizes, random weights, f32, on this machine.
 
     pip install torch transformer-lens
-    python examples/bench/transformer_lens.py [--rounds 5] [--processed]
+    python examples/bench/times_of_transformer_lens.py [--rounds 5] [--processed]
 
 Prints one JSON object for each case, as `cargo run --release --example bench -- --json` does. The weights are as they are
 (TransformerLens' own default); --processed has them folded and centred first, which takes it most of a minute.
