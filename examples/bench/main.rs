@@ -80,7 +80,12 @@ fn main() -> Result<()> {
 
 /// GPT-2 small's sizes, random weights, processed as loaded models are: norms without weights of their own.
 fn gpt2_sized() -> Result<HookedTransformer> {
-    let sizes = Sizes { n_layers: 12, d_model: 768, n_ctx: 1024, n_heads: 12, d_head: 64, d_mlp: 3072, d_vocab: 50257 };
+    sized(12, 1024)
+}
+
+/// The same with other layers and another longest prompt.
+fn sized(n_layers: usize, n_ctx: usize) -> Result<HookedTransformer> {
+    let sizes = Sizes { n_layers, d_model: 768, n_ctx, n_heads: 12, d_head: 64, d_mlp: 3072, d_vocab: 50257 };
     HookedTransformer::random(ModelConfig::new("gpt2", Activation::GeluNew, sizes), 0)
 }
 

@@ -4,25 +4,27 @@ use std::path::Path;
 
 use candlescope::Result;
 use candlescope::display::LineChart;
-use candlescope::model::{Activation, Sizes};
 use candlescope::prelude::*;
 
 use super::floor::Products;
-use super::some_tokens;
 use super::table::{Cases, Measured};
+use super::{sized, some_tokens};
+
+/// Room for the longest prompt.
+const N_CTX: usize = 2048;
 
 /// A pass with every activation kept, of ever larger prompts, batches and models.
 pub fn scaling(cases: &mut Cases) -> Result<()> {
     let by_length = |cases: &mut Cases| {
-        let model = sized(12)?;
+        let model = sized(12, N_CTX)?;
         [16, 64, 256, 1024, 2048].map(|len| pass(cases, &model, 1, len, len)).into_iter().collect::<Result<Vec<_>>>()
     };
     let by_batch = |cases: &mut Cases| {
-        let model = sized(12)?;
+        let model = sized(12, N_CTX)?;
         [1, 4, 16, 64].map(|rows| pass(cases, &model, rows, 16, rows)).into_iter().collect::<Result<Vec<_>>>()
     };
     let by_layers = |cases: &mut Cases| {
-        let of = |layers| pass(cases, &sized(layers)?, 1, 64, layers);
+        let of = |layers| pass(cases, &sized(layers, N_CTX)?, 1, 64, layers);
         [3, 6, 12, 24].map(of).into_iter().collect::<Result<Vec<_>>>()
     };
     let (length, batch, layers) = (by_length(cases)?, by_batch(cases)?, by_layers(cases)?);
@@ -61,10 +63,4 @@ fn plot(folder: &Path, name: &str, x_title: &str, points: &[Point]) -> Result<()
         .log_y()
         .markers(true)
         .save(folder.join(format!("{name}.png")))
-}
-
-/// GPT-2 small's sizes with other layers and a longer context, random weights.
-fn sized(n_layers: usize) -> Result<HookedTransformer> {
-    let sizes = Sizes { n_layers, d_model: 768, n_ctx: 2048, n_heads: 12, d_head: 64, d_mlp: 3072, d_vocab: 50257 };
-    HookedTransformer::random(ModelConfig::new("gpt2", Activation::GeluNew, sizes), 0)
 }

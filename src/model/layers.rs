@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use super::block::{Block, FeedForward, Layout, Mixer};
 use super::config::ModelConfig;
 use crate::hooks::{HookPoint, PointInfo};
-use crate::weights::{BlockReader, BlockWeights, Steps, compute_dtype, widen_small};
+use crate::weights::{BlockReader, BlockWeights, Steps, widen_small};
 use crate::{Error, Result};
 
 #[derive(Clone)]
@@ -192,10 +192,7 @@ fn read(reader: &BlockReader, cfg: &ModelConfig, steps: Option<Steps>, layer: us
     if let Some(steps) = steps {
         steps.block(&mut weights, cfg)?;
     }
-    let (stored, device) = reader.source().target();
-    if stored != compute_dtype(stored, device) {
-        widen_small(&mut weights)?;
-    }
+    widen_small(&mut weights)?;
     Block::new(&format!("blocks.{layer}"), layer, weights, cfg)
 }
 

@@ -134,9 +134,7 @@ impl HookedTransformer {
             )));
         }
         let mut weights = weights;
-        if weights.w_e.dtype() != compute_dtype(weights.w_e.dtype(), weights.w_e.device()) {
-            widen_small(&mut weights)?;
-        }
+        widen_small(&mut weights)?;
         // TransformerLens' names say which stack they are of only where there are two.
         let stack = if weights.encoder.is_some() { "decoder_" } else { "" };
         let layers = Layers::held(stack, std::mem::take(&mut weights.blocks), &cfg)?;
@@ -149,9 +147,7 @@ impl HookedTransformer {
         if let Some(steps) = steps {
             steps.ends(&mut weights, &cfg)?;
         }
-        if weights.w_e.dtype() != compute_dtype(weights.w_e.dtype(), weights.w_e.device()) {
-            widen_small(&mut weights)?;
-        }
+        widen_small(&mut weights)?;
         Self::assembled(cfg, weights, layers)
     }
 

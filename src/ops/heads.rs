@@ -4,11 +4,10 @@
 //! These have no backward pass; where gradients are tracked, candle's products and [`softmax`](super::softmax) are used.
 
 use candle_core::{CpuStorage, Result, Storage, Tensor};
-use rayon::prelude::*;
 
 use super::math::tanh;
 use super::matrix::{Matrix, Part, Target, written};
-use super::rows::read;
+use super::rows::{each_unit, read};
 use super::softmax::softmax_row;
 
 /// How products of queries and keys become scores.
@@ -147,10 +146,7 @@ impl Units {
             work(Unit { row: head / self.heads, head: head % self.heads, first, queries, visible })
         };
         let units = self.batch * self.heads * blocks;
-        match self.batch * self.heads * self.queries * self.keys * d < SMALL {
-            true => (0..units).try_for_each(unit),
-            false => (0..units).into_par_iter().with_max_len(1).try_for_each(unit),
-        }
+        each_unit(units, self.batch * self.heads * self.queries * self.keys * d < SMALL, unit)
     }
 }
 

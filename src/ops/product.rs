@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::matrix::{Matrix, Part, Target, written};
-use super::rows::slice;
+use super::rows::{each_unit, slice};
 
 /// x `[rows, in]` times w `[in, out]`, plus b `[out]`: `[rows, out]`.
 ///
@@ -138,22 +138,18 @@ fn multiply<T: Weight>(x: Matrix<f32>, w: Matrix<T>, b: Option<&[f32]>) -> Resul
         let x = x.part(r.clone(), 0..depth);
         match &plain {
             Some(w) => part.set(x, w.part(0..depth, c.clone())),
-            None => by_tiles(&mut part, x, w.part(0..depth, c.clone())),
+            None => by_tiles(&mut part, x, w.part(0..depth, c.clone()))?,
         }
         if let Some(b) = b {
             for row in 0..r.len() {
                 part.row(row).iter_mut().zip(&b[c.clone()]).for_each(|(y, b)| *y += b);
             }
         }
-    };
-    let units = blocks * columns.div_ceil(width);
-    let all = |target: &Target| {
-        match rows * depth * columns < SMALL {
-            true => (0..units).for_each(|i| unit(target, i)),
-            false => (0..units).into_par_iter().with_max_len(1).for_each(|i| unit(target, i)),
-        }
         Ok(())
     };
+    let units = blocks * columns.div_ceil(width);
+    let is_small = rows * depth * columns < SMALL;
+    let all = |target: &Target| each_unit(units, is_small, |i| unit(target, i));
     // SAFETY: the units cover all rows and columns, and each sets its part.
     unsafe { written(rows * columns, all) }
 }
@@ -195,7 +191,7 @@ fn one_row<T: Weight>(x: &[f32], w: Matrix<T>, b: Option<&[f32]>) -> Vec<f32> {
 }
 
 /// Makes a part x w: a tile of w at a time is widened, or only brought together, where the processor's cache has room for it.
-fn by_tiles<T: Weight>(part: &mut Part, x: Matrix<f32>, w: Matrix<T>) {
+fn by_tiles<T: Weight>(part: &mut Part, x: Matrix<f32>, w: Matrix<T>) -> Result<()> {
     TILE.with_borrow_mut(|tile| {
         for from in (0..w.rows()).step_by(DEPTH) {
             let depth = from..w.rows().min(from + DEPTH);
@@ -207,13 +203,12 @@ fn by_tiles<T: Weight>(part: &mut Part, x: Matrix<f32>, w: Matrix<T>) {
                 T::widen(lines.row(line), to);
             }
             let strides = if piece.by_row() { [len, 1] } else { [1, len] };
-            let Ok(widened) = Matrix::new(tile, [piece.rows(), piece.columns()], strides) else {
-                unreachable!("the tile was just made so large");
-            };
+            let widened = Matrix::new(tile, [piece.rows(), piece.columns()], strides)?;
             let x = x.part(0..x.rows(), depth);
             if from == 0 { part.set(x, widened) } else { part.add(x, widened) }
         }
-    });
+        Ok(())
+    })
 }
 
 /// The gradients of x, and of w if it is asked for.

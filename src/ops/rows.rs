@@ -43,3 +43,11 @@ pub(super) fn change_rows(numbers: &mut [f32], width: usize, change: impl Fn(usi
             .for_each(|(i, part)| arch.dispatch(|| change(i * rows, part))),
     }
 }
+
+/// Does units of work by their numbers, on all cores unless there is little to do.
+pub(super) fn each_unit(units: usize, is_small: bool, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
+    match is_small {
+        true => (0..units).try_for_each(work),
+        false => (0..units).into_par_iter().with_max_len(1).try_for_each(&work),
+    }
+}

@@ -319,13 +319,13 @@ const OF_PRODUCTS: [&str; 13] = [
     "project_out",
 ];
 
-/// Makes whatever no product reads float32, which costs little: such tensors are small.
+/// Makes whatever no product reads of the type that is computed in, which costs little: such tensors are small.
 pub(crate) fn widen_small(weights: &mut impl parts::Parts) -> Result<()> {
     let mut found = Vec::new();
     weights.parts("", &mut found);
     for (name, tensor) in found {
         if tensor.rank() < 2 || !OF_PRODUCTS.iter().any(|end| name.ends_with(end)) {
-            *tensor = tensor.to_dtype(DType::F32)?;
+            *tensor = tensor.to_dtype(compute_dtype(tensor.dtype(), tensor.device()))?;
         }
     }
     Ok(())

@@ -259,12 +259,9 @@ impl WeightSource {
         let mut by_layer: Vec<Vec<(String, &[usize])>> = vec![Vec::new(); n_layers];
         let mut read = lock(&self.shared.read);
         for meta in self.metas() {
+            let Some((place, layer)) = layer_in(&meta.name) else { continue };
+            let Some(of_layer) = by_layer.get_mut(layer) else { continue };
             let mut parts: Vec<&str> = meta.name.split('.').collect();
-            // The first number in a name is the layer's.
-            let Some(place) = parts.iter().position(|part| part.parse::<usize>().is_ok()) else { continue };
-            let Some(of_layer) = parts[place].parse().ok().and_then(|layer: usize| by_layer.get_mut(layer)) else {
-                continue;
-            };
             parts[place] = "";
             of_layer.push((parts.join("."), &meta.shape));
             if !leftovers::is_buffer(meta) {
@@ -277,8 +274,7 @@ impl WeightSource {
 
     /// How many numbers the tensors of the blocks have, all together.
     pub(crate) fn elements_in_layers(&self, n_layers: usize) -> usize {
-        let layer = |name: &str| name.split('.').find_map(|part| part.parse::<usize>().ok());
-        let of_layers = self.metas().filter(|meta| layer(&meta.name).is_some_and(|layer| layer < n_layers));
+        let of_layers = self.metas().filter(|meta| layer_in(&meta.name).is_some_and(|(_, layer)| layer < n_layers));
         of_layers.map(|meta| meta.shape.iter().product::<usize>()).sum()
     }
 
@@ -357,6 +353,11 @@ impl WeightSource {
             format!("{}{name}", self.prefix)
         }
     }
+}
+
+/// The layer that a tensor's name is of, and which of the name's parts says so: the first number.
+fn layer_in(name: &str) -> Option<(usize, usize)> {
+    name.split('.').enumerate().find_map(|(place, part)| Some((place, part.parse().ok()?)))
 }
 
 /// Whether two matrices of one shape have the same numbers.
