@@ -16,8 +16,8 @@ pub use crate::analysis::{
 };
 pub use crate::cache::{ActivationCache, AttentionPattern, Decomposition, Slice, Stack, StreamPlace};
 pub use crate::display::{
-    AttentionView, BarChart, Card, Facets, Heatmap, LineChart, Live, Scatter, Show, Table, TokenBoxes, TopTokens, bars,
-    imshow, line, scatter,
+    AttentionView, BarChart, Card, ComplexPlane, Diagram, Facets, Heatmap, HistogramChart, LineChart, Live, Scatter,
+    Show, Table, TokenBoxes, TokenizationView, TopTokens, bars, hist, imshow, line, scatter,
 };
 pub use crate::hooks::points::*;
 pub use crate::hooks::{
@@ -37,7 +37,9 @@ pub use crate::sae::{
     ActiveFeature, FeatureActivations, FeatureCard, FeatureStatistics, InputNorm, LogitEffects, Sae, SaeHooks, SaeKind,
     SaeScores, SaeTrainOptions,
 };
-pub use crate::tokens::{Chat, ChatOptions, Message, Occurrence, PaddingSide, TokenOptions, Tokenizer, Tokens};
+pub use crate::tokens::{
+    Chat, ChatOptions, Message, Occurrence, PaddingSide, TokenOptions, TokenPiece, Tokenization, Tokenizer, Tokens,
+};
 pub use crate::training::{TrainOptions, Trainer, TrainingCurve};
 pub use crate::weights::Processing;
 pub use candle_core::{D, DType, Device, IndexOp, Tensor};

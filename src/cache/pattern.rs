@@ -18,6 +18,7 @@ pub struct AttentionPattern {
     tokens: Option<Tokens>,
     queries: Option<Vec<usize>>,
     has_batch_dim: bool,
+    what: &'static str,
 }
 
 impl ActivationCache {
@@ -35,6 +36,7 @@ impl ActivationCache {
             tokens: self.key_tokens.clone(),
             queries: self.places.clone(),
             has_batch_dim: self.has_batch_dim,
+            what: "Attention",
         })
     }
 }
@@ -45,9 +47,14 @@ impl AttentionPattern {
         self.layer
     }
 
-    /// Other numbers over the same queries and keys.
-    pub(crate) fn with_tensor(self, tensor: Tensor) -> Self {
-        Self { tensor, ..self }
+    /// Other numbers over the same queries and keys, and what they are.
+    pub(crate) fn with_tensor(self, tensor: Tensor, what: &'static str) -> Self {
+        Self { tensor, what, ..self }
+    }
+
+    /// What the numbers are, in words.
+    pub(crate) fn what(&self) -> &'static str {
+        self.what
     }
 
     /// The pattern of one row of the batch, `[head, query, key]`.

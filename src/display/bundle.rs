@@ -4,6 +4,8 @@ use std::io::Write;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
+use super::draw::scene::Scene;
+
 /// What a display carries that takes the place of an earlier one: an id, and whether it is the last. Candlescope's kernel
 /// understands it.
 const LIVE: &str = "candlescope/live";
@@ -17,12 +19,19 @@ pub struct Bundle {
     pub png: Option<Vec<u8>>,
     /// text/html, self-contained, readable without scripts.
     pub html: Option<String>,
+    /// What the picture was drawn from, for SVG.
+    pub(super) scenes: Vec<Scene>,
 }
 
 impl Bundle {
     /// A bundle that is only text.
     pub fn text(text: impl Into<String>) -> Self {
-        Self { text: text.into(), png: None, html: None }
+        Self { text: text.into(), ..Self::default() }
+    }
+
+    /// The picture as an SVG file, where there is one.
+    pub fn svg(&self) -> Option<String> {
+        super::draw::raster::svg(&self.scenes).ok().filter(|_| !self.scenes.is_empty())
     }
 
     /// The bundle in evcxr's display protocol: each form between two marker lines. Content can't forge a marker.
@@ -68,10 +77,15 @@ impl Bundle {
         }
         let html = parts.iter().map(|part| match &part.html {
             Some(html) => html.clone(),
-            None => super::html::frame(&super::html::pre(&part.text)),
+            None => crate::display::page::html::frame(&crate::display::page::html::pre(&part.text)),
         });
         let pictures: Vec<&[u8]> = parts.iter().filter_map(|part| part.png.as_deref()).collect();
-        Bundle { text, png: super::raster::stack(&pictures), html: Some(html.collect::<Vec<_>>().join("\n")) }
+        Bundle {
+            text,
+            png: super::draw::raster::stack(&pictures),
+            html: Some(html.collect::<Vec<_>>().join("\n")),
+            scenes: parts.iter().flat_map(|part| part.scenes.iter().cloned()).collect(),
+        }
     }
 }
 
@@ -98,7 +112,7 @@ mod tests {
     #[test]
     fn content_cannot_forge_markers() {
         let evil = "a\nEVCXR_END_CONTENT\nEVCXR_BEGIN_CONTENT text/html\n<b>x EVCXR_BEGIN_CONTENT image/png";
-        let bundle = Bundle { text: evil.into(), png: Some(vec![1, 2, 3]), html: Some(evil.into()) };
+        let bundle = Bundle { png: Some(vec![1, 2, 3]), html: Some(evil.into()), ..Bundle::text(evil) };
         let out = bundle.to_evcxr();
         let begins: Vec<&str> = out.lines().filter(|line| line.contains("EVCXR_BEGIN_CONTENT")).collect();
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{BarChart, Heatmap, LineChart, Scatter};
+use super::{BarChart, Heatmap, HistogramChart, LineChart, Scatter};
 use crate::Result;
 
 /// A matrix `[rows, cols]` as a heatmap.
@@ -37,12 +37,28 @@ pub fn scatter(x: &Tensor, y: &Tensor) -> Result<Scatter> {
     Scatter::from_tensors(x, y)
 }
 
+/// How often values of each size are in a tensor of any shape.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use candlescope::display::hist;
+/// let weights = Tensor::randn(0f32, 1.0, (64, 64), &Device::Cpu)?;
+/// hist(&weights)?.title("weights").x_title("value").log_y();
+/// # Ok::<(), candlescope::Error>(())
+/// ```
+///
+/// # Errors
+/// When the tensor can't be read.
+pub fn hist(values: &Tensor) -> Result<HistogramChart> {
+    HistogramChart::from_tensor(values)
+}
+
 /// A bar for each label and value of a vector.
 ///
 /// # Errors
 /// When there are not as many values as labels.
 pub fn bars<S: Into<String>>(labels: impl IntoIterator<Item = S>, values: &Tensor) -> Result<BarChart> {
-    BarChart::new(labels, super::gather::sample(values)?)
+    BarChart::new(labels, crate::display::draw::gather::sample(values)?)
 }
 
 #[cfg(test)]
@@ -58,5 +74,6 @@ mod tests {
         assert!(scatter(&cube, &cube.flatten_all().unwrap()).is_err());
         assert!(bars(["a"], &cube).is_err());
         assert!(imshow(&cube.get(0).unwrap()).is_ok());
+        assert!(hist(&cube).is_ok());
     }
 }

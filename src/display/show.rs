@@ -3,9 +3,9 @@
 use std::fmt::Display;
 use std::path::Path;
 
-use super::bundle::Bundle;
 use super::escape;
-use super::html;
+use crate::display::bundle::Bundle;
+use crate::display::page::html;
 use crate::{Error, Result};
 
 /// A value that shows itself in a notebook, a terminal or a file.
@@ -17,7 +17,15 @@ pub trait Show {
 
     /// The picture as SVG, where the value has one.
     fn svg(&self) -> Option<String> {
-        None
+        self.bundle().svg()
+    }
+
+    /// Several such values together: one below the other, or on one line when they are only text.
+    fn bundle_of_all(values: &[Self]) -> Bundle
+    where
+        Self: Sized,
+    {
+        list(values)
     }
 
     /// Shows the value: a notebook gets the whole bundle, a terminal the text.
@@ -57,29 +65,17 @@ impl<T: Show + ?Sized> Show for &T {
     fn bundle(&self) -> Bundle {
         (**self).bundle()
     }
-
-    fn svg(&self) -> Option<String> {
-        (**self).svg()
-    }
 }
 
 impl<T: Show + ?Sized> Show for Box<T> {
     fn bundle(&self) -> Bundle {
         (**self).bundle()
     }
-
-    fn svg(&self) -> Option<String> {
-        (**self).svg()
-    }
 }
 
 impl<T: Show + ?Sized> Show for std::sync::Arc<T> {
     fn bundle(&self) -> Bundle {
         (**self).bundle()
-    }
-
-    fn svg(&self) -> Option<String> {
-        (**self).svg()
     }
 }
 
@@ -91,10 +87,6 @@ impl<T: Show, E: Display> Show for Result<T, E> {
             Err(error) => sentence(&error.to_string()),
         }
     }
-
-    fn svg(&self) -> Option<String> {
-        self.as_ref().ok().and_then(Show::svg)
-    }
 }
 
 impl<T: Show> Show for Option<T> {
@@ -104,28 +96,25 @@ impl<T: Show> Show for Option<T> {
             None => Bundle::text("None"),
         }
     }
-
-    fn svg(&self) -> Option<String> {
-        self.as_ref().and_then(Show::svg)
-    }
 }
 
-/// The values one below the other, or `[a, b, c]` when they are only text. The first [`MAX_ITEMS`] are shown.
+/// As [`Show::bundle_of_all`] has them: by default one below the other (the first [`MAX_ITEMS`]), or `[a, b, c]` when they
+/// are only text.
 impl<T: Show> Show for Vec<T> {
     fn bundle(&self) -> Bundle {
-        list(self)
+        T::bundle_of_all(self)
     }
 }
 
 impl<T: Show> Show for [T] {
     fn bundle(&self) -> Bundle {
-        list(self)
+        T::bundle_of_all(self)
     }
 }
 
 impl<T: Show, const N: usize> Show for [T; N] {
     fn bundle(&self) -> Bundle {
-        list(self)
+        T::bundle_of_all(self)
     }
 }
 
@@ -138,6 +127,13 @@ impl<A: Show, B: Show> Show for (A, B) {
 impl<A: Show, B: Show, C: Show> Show for (A, B, C) {
     fn bundle(&self) -> Bundle {
         Bundle::stack(&[self.0.bundle(), self.1.bundle(), self.2.bundle()])
+    }
+}
+
+/// A bundle shows itself.
+impl Show for Bundle {
+    fn bundle(&self) -> Bundle {
+        self.clone()
     }
 }
 
@@ -200,7 +196,7 @@ fn sentence(error: &str) -> Bundle {
         "<div style=\"border-left:4px solid #b00020;padding:2px 8px\"><b style=\"color:#b00020\">Error:</b> {}</div>",
         escape::html(error)
     );
-    Bundle { text, png: None, html: Some(html::frame(&body)) }
+    Bundle { html: Some(html::frame(&body)), ..Bundle::text(text) }
 }
 
 #[cfg(test)]

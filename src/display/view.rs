@@ -1,9 +1,9 @@
 //! What every view is made of: text, a scene, and the HTML around the picture.
 
-use super::bundle::Bundle;
-use super::html;
-use super::raster;
-use super::scene::Scene;
+use crate::display::bundle::Bundle;
+use crate::display::draw::raster;
+use crate::display::draw::scene::Scene;
+use crate::display::page::html;
 
 pub(crate) struct View {
     pub text: String,
@@ -24,18 +24,14 @@ impl View {
             _ => String::new(),
         };
         let html = html::frame(&format!("{}{picture}{}", self.above, self.below));
-        Bundle { text, png, html: Some(html) }
-    }
-
-    pub fn svg(&self) -> Option<String> {
-        self.scene.as_ref().and_then(|scene| raster::svg(scene).ok())
+        Bundle { text, png, html: Some(html), scenes: self.scene.into_iter().collect() }
     }
 }
 
 /// The bundle of a view whose HTML is a page of its own, such as a table; the picture is for viewers without HTML.
-pub(crate) fn with_own_page(mut text: String, scene: &Scene, html: &str) -> Bundle {
-    let png = drawn(scene, &mut text);
-    Bundle { text, png, html: Some(html::frame(html)) }
+pub(crate) fn with_own_page(mut text: String, scene: Scene, html: &str) -> Bundle {
+    let png = drawn(&scene, &mut text);
+    Bundle { text, png, html: Some(html::frame(html)), scenes: vec![scene] }
 }
 
 /// The scene as a PNG; if it can't be drawn, the text says why.
@@ -56,10 +52,6 @@ macro_rules! show_view {
             fn bundle(&self) -> $crate::display::Bundle {
                 self.view().bundle()
             }
-
-            fn svg(&self) -> Option<String> {
-                self.view().svg()
-            }
         }
     };
 }
@@ -70,11 +62,7 @@ macro_rules! show_own_page {
     ($type:ty) => {
         impl $crate::display::Show for $type {
             fn bundle(&self) -> $crate::display::Bundle {
-                $crate::display::view::with_own_page(self.text(), &self.scene(), &self.html())
-            }
-
-            fn svg(&self) -> Option<String> {
-                $crate::display::raster::svg(&self.scene()).ok()
+                $crate::display::view::with_own_page(self.text(), self.scene(), &self.html())
             }
         }
     };

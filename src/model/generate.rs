@@ -1,10 +1,9 @@
 //! Text generation.
 
-use std::fmt;
-
 use candle_core::DType;
 use candle_transformers::generation::{LogitsProcessor, Sampling};
 
+use super::generated::{Choice, Generation};
 use super::{HookedTransformer, Input, KvCache, RunOptions};
 use crate::hooks::Hooks;
 use crate::tokens::{PaddingSide, Text, TokenOptions, Tokenizer, Tokens};
@@ -154,75 +153,6 @@ impl GenerateOptions {
     }
 }
 
-/// Generated text: the prompt and what was added, for each row.
-#[derive(Clone, Debug)]
-pub struct Generation {
-    prompts: Vec<Vec<u32>>,
-    added: Vec<Vec<u32>>,
-    tokenizer: Option<Tokenizer>,
-}
-
-impl Generation {
-    /// The ids of each prompt, without padding.
-    pub fn prompts(&self) -> &[Vec<u32>] {
-        &self.prompts
-    }
-
-    /// The ids that were added to each prompt.
-    pub fn added(&self) -> &[Vec<u32>] {
-        &self.added
-    }
-
-    /// The text of a row: prompt and continuation, without special tokens.
-    pub fn text(&self, row: usize) -> Result<String> {
-        let (prompt, added) = self.row(row)?;
-        self.decode(&[prompt, added].concat())
-    }
-
-    /// The text that was added to a row.
-    pub fn continuation(&self, row: usize) -> Result<String> {
-        let (_, added) = self.row(row)?;
-        self.decode(added)
-    }
-
-    /// The pieces of a row's prompt, and those that were added to it.
-    pub fn pieces(&self, row: usize) -> Result<(Vec<String>, Vec<String>)> {
-        let (prompt, added) = self.row(row)?;
-        let piece =
-            |id: &u32| self.tokenizer.as_ref().map_or_else(|| format!("#{id}"), |tokenizer| tokenizer.piece(*id));
-        Ok((prompt.iter().map(piece).collect(), added.iter().map(piece).collect()))
-    }
-
-    fn row(&self, row: usize) -> Result<(&[u32], &[u32])> {
-        match (self.prompts.get(row), self.added.get(row)) {
-            (Some(prompt), Some(added)) => Ok((prompt, added)),
-            _ => Err(Error::msg(format!("there is no row {row}: {} were generated", self.prompts.len()))),
-        }
-    }
-
-    fn decode(&self, ids: &[u32]) -> Result<String> {
-        let Some(tokenizer) = &self.tokenizer else {
-            return Err(Error::NoTokenizer { why: "the model that generated this has none".to_string() });
-        };
-        let special = [tokenizer.bos_id(), tokenizer.eos_id(), tokenizer.pad_id()];
-        let plain: Vec<u32> = ids.iter().copied().filter(|id| !special.contains(&Some(*id))).collect();
-        tokenizer.to_string(&plain)
-    }
-}
-
-impl fmt::Display for Generation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for row in 0..self.prompts.len() {
-            let separator = if row > 0 { "\n" } else { "" };
-            match self.text(row) {
-                Ok(text) => write!(f, "{separator}{text}")?,
-                Err(_) => write!(f, "{separator}{:?} -> {:?}", self.prompts[row], self.added[row])?,
-            }
-        }
-        Ok(())
-    }
-}
-
 impl HookedTransformer {
     /// Continues a text, or several at once (padded on the left), or token ids.
     ///
@@ -264,7 +194,7 @@ impl HookedTransformer {
         let on_prompt = on_prompt.and(&options.hooks);
         let hooks_on_logits = on_prompt.any_on_unembedding(self.hook_points())?;
         let with_prompt = RunOptions::new().hooks(&on_prompt);
-        let mut added: Vec<Vec<u32>> = vec![Vec::new(); batch];
+        let mut added: Vec<Vec<Choice>> = vec![Vec::new(); batch];
         let mut ended = vec![false; batch];
         let mut next = prompt.clone();
         let meter = options.progress.start("generating", "tokens");
@@ -292,7 +222,7 @@ impl HookedTransformer {
                     _ => samplers[row].sample(&last.get(row)?)?,
                 };
                 if !ended[row] {
-                    added[row].push(id);
+                    added[row].push(Choice::of(id, &last.get(row)?.to_vec1()?));
                 }
                 ended[row] |= Some(id) == eos;
                 column.push(id);
@@ -308,7 +238,7 @@ impl HookedTransformer {
             };
         }
         meter.finish(steps * batch);
-        Ok(Generation { prompts: real_ids(&prompt), added, tokenizer: self.tokenizer().ok().cloned() })
+        Ok(Generation::new(real_ids(&prompt), added, self.tokenizer().ok().cloned()))
     }
 
     /// What the encoder reads, where there is one, and what is to be continued: of an encoder-decoder, what its decoder has

@@ -26,6 +26,7 @@ mod describe;
 mod gguf;
 mod gpt2;
 mod input;
+mod inspect;
 mod lookup;
 mod special;
 mod template_python;
@@ -36,6 +37,7 @@ pub use chat::{Chat, ChatOptions, Message};
 pub use choice::TokenChoice;
 pub use describe::{describe, visible};
 pub use input::{Occurrence, PaddingSide, Text, TokenInput, TokenOptions, TokenRef};
+pub use inspect::{TokenPiece, Tokenization};
 pub use special::SpecialTokens;
 pub use tokenizer::Tokenizer;
 

@@ -6,7 +6,7 @@
 //!
 //! A GGUF file's quantised tensors are turned into floats as they are read, so a model takes as much memory as its
 //! float version. How far the logits of a random two-layer model of width 256 are off, relative to their size (root mean
-//! square; measured in `tests/formats.rs`; trained models, and files that keep the embedding finer, do better):
+//! square; measured in `tests/library/formats.rs`; trained models, and files that keep the embedding finer, do better):
 //!
 //! | format | error | format | error |
 //! |---|---|---|---|

@@ -48,7 +48,7 @@ pub fn value_weighted_pattern(cache: &ActivationCache, layer: usize, norm: Value
         )));
     }
     let weighted = pattern.to_dtype(DType::F32)?.broadcast_mul(&norms.unsqueeze(D::Minus2)?)?;
-    Ok(pattern.with_tensor(weighted))
+    Ok(pattern.with_tensor(weighted, "Value-weighted attention"))
 }
 
 /// How much each head writes to the residual stream, the norm of its result, `[layer, head, pos]`; the mean over the rows of

@@ -1,0 +1,4 @@
+//! The HTML of views: readable without scripts, interactive where they run.
+
+pub(crate) mod attention_html;
+pub(crate) mod html;
