@@ -16,11 +16,12 @@ LOADED = "() => [...document.images].every(image => image.complete)"
 LOOK = """() => {
   const sections = [...document.querySelectorAll('section[data-view]')].map(section => {
     const html = section.querySelector('.form-html'), image = section.querySelector('.form-picture img');
+    // Only an error, which is a sentence, has no picture.
     const text = section.querySelector('.form-text pre');
     const filled = html && (html.textContent.trim() || html.querySelector('img, canvas, iframe'));
     const lacks = [];
     if (!filled) lacks.push('.form-html');
-    if (!image) lacks.push('.form-picture img');
+    if (!image && section.dataset.view !== 'error') lacks.push('.form-picture img');
     if (!text || !text.textContent.trim()) lacks.push('.form-text pre');
     return {name: section.dataset.view, lacks};
   });

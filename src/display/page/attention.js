@@ -164,9 +164,9 @@
         line.textContent = name + ": " + named(data.queries, data.rowPlaces, state.row) + " looks at " +
           named(data.keys, data.colPlaces, state.col) + ": " + shown(level(state.head, state.row, state.col));
       } else {
-        line.textContent = name + ": from " + data.low.toPrecision(3) + " (light) to " + data.high.toPrecision(3) +
-          " (dark). Hover a cell or a token for details.";
-        if (data.low < 0) line.textContent = name + ": from " + data.low.toPrecision(3) + " (red) through 0 (white) to " + data.high.toPrecision(3) + " (blue).";
+        line.textContent = name + ": from " + data.low.toPrecision(3) + " (faint) to " + data.high.toPrecision(3) +
+          " (strong). Hover a cell or a token for details.";
+        if (data.low < 0) line.textContent = name + ": from " + data.low.toPrecision(3) + " (red) through 0 (no colour) to " + data.high.toPrecision(3) + " (blue).";
       }
     }
 

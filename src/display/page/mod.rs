@@ -2,3 +2,4 @@
 
 pub(crate) mod attention_html;
 pub(crate) mod html;
+pub(crate) mod token_row;

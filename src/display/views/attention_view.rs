@@ -20,7 +20,7 @@ pub const MAX_HEADS: usize = 128;
 const CELLS: usize = 256;
 /// The most heads of an overview, and the most cells of all of them together.
 const OVERVIEW_HEADS: usize = 1024;
-const OVERVIEW_CELLS: usize = 150_000;
+const OVERVIEW_CELLS: usize = 110_000;
 /// The width of the picture.
 const WIDTH: f64 = 660.0;
 /// The largest side of the large head.

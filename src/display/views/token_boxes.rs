@@ -6,6 +6,7 @@ use crate::display::draw::number::{count, number};
 use crate::display::draw::scene::{Align, SMALL, Scene, TEXT, TITLE};
 use crate::display::escape;
 use crate::display::page::html;
+use crate::display::page::token_row::{TokenBox, token_row};
 use crate::display::view::show_own_page;
 use serde_json::json;
 
@@ -32,6 +33,8 @@ pub struct TokenBoxes {
 struct Series {
     name: String,
     values: Vec<f32>,
+    /// The colour scale that fits them.
+    fitted: Scale,
 }
 
 impl TokenBoxes {
@@ -57,7 +60,8 @@ impl TokenBoxes {
     /// assert!(boxes.bundle().text.contains("head 5"));
     /// ```
     pub fn values(mut self, name: impl Into<String>, values: impl IntoIterator<Item = f32>) -> Self {
-        self.series.push(Series { name: name.into(), values: values.into_iter().collect() });
+        let values: Vec<f32> = values.into_iter().collect();
+        self.series.push(Series { name: name.into(), fitted: Scale::fit(&values), values });
         self
     }
 
@@ -86,7 +90,7 @@ impl TokenBoxes {
     }
 
     fn scale_of(&self, series: &Series) -> Scale {
-        self.scale.unwrap_or_else(|| Scale::fit(&series.values))
+        self.scale.unwrap_or(series.fitted)
     }
 
     /// The colour behind a token: its value's in a series, or two quiet ones in turn.
@@ -132,23 +136,13 @@ impl TokenBoxes {
     }
 
     fn html(&self) -> String {
-        let mut row = String::new();
-        for (i, token) in self.tokens.iter().take(MAX_TOKENS).enumerate() {
-            let fill = self.fill(i, self.series.first());
-            let text = escape::html(&escape::shorten(&escape::visible(token), 200));
-            let (background, ink) = (fill.hex(), if fill.ink() == Rgb::WHITE { ";color:#fff" } else { "" });
-            let border = if self.marked == Some(i) { "3px solid #d4a017" } else { "1px solid #8c959f" };
-            let title = escape::html(&self.hover(i));
-            // The bar is invisible; where styles are removed, it alone shows where a token ends. Each token stands for
-            // itself (`dir`): one that is written from right to left doesn't turn its neighbours.
-            row.push_str(&format!(
-                "<code dir=\"auto\" title=\"{title}\" style=\"background-color:{background}{ink};border:{border};\
-                 border-radius:3px;padding:1px 2px;margin:0 1px\">{text}</code><span style=\"display:none\">|</span>&#8203;"
-            ));
-            if token.ends_with('\n') {
-                row.push_str("<br>");
-            }
-        }
+        let boxes = self.tokens.iter().take(MAX_TOKENS).enumerate().map(|(i, token)| TokenBox {
+            text: escape::visible(token),
+            title: self.hover(i),
+            fill: self.fill(i, self.series.first()),
+            marked: self.marked == Some(i),
+            ends_line: token.ends_with('\n'),
+        });
         let fills = |series: &Series| -> String {
             let n = self.tokens.len().min(MAX_TOKENS);
             (0..n).map(|i| self.fill(i, Some(series)).hex().trim_start_matches('#').to_string()).collect()
@@ -159,15 +153,8 @@ impl TokenBoxes {
             .map(|series| json!({ "name": escape::visible_line(&series.name), "fills": fills(series) }));
         // One series is painted already.
         let data = json!(if self.series.len() > 1 { series.collect() } else { Vec::new() }).to_string();
-        let id = html::fingerprint(&format!("{data}{row}"));
-        let style = "line-height:2.1;white-space:pre-wrap;overflow-wrap:anywhere;font-family:'DejaVu Sans Mono',Menlo,\
-                     Consolas,monospace";
         html::heading(&self.title)
-            + &format!(
-                "<div data-candlescope=\"{id}\" data-tokens=\"{}\"><div style=\"{style}\">{row}</div></div>",
-                escape::html(&data)
-            )
-            + &html::with_id(html::TOKENS, &id)
+            + &token_row(boxes, &data)
             + &html::notes(&self.notes(MAX_TOKENS))
             + &if self.ids.is_empty() && self.series.is_empty() { String::new() } else { self.listing() }
     }

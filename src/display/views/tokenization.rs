@@ -7,6 +7,7 @@ use crate::display::draw::text;
 use crate::display::draw::token_rows::{self, Comparison, LinedUp, MAX_PIECES, MAX_ROWS, WIDTH, hex, line_up};
 use crate::display::escape;
 use crate::display::page::html;
+use crate::display::page::token_row::{TokenBox, token_row};
 use crate::display::view::show_own_page;
 use crate::display::views::token_boxes::MAX_TOKENS;
 use crate::tokens::{TokenPiece, Tokenization};
@@ -222,29 +223,15 @@ fn boxes_text(one: &Tokenization) -> Vec<String> {
     lines
 }
 
-/// The boxes as in `TokenBoxes`, with the same script.
 fn boxes_html(one: &Tokenization) -> String {
-    let mut row = String::new();
-    for piece in one.pieces().iter().take(MAX_TOKENS) {
-        let fill = token_rows::fill(piece);
-        let (background, ink) = (fill.hex(), fill.ink().hex());
-        let hover = format!("position {}, id {}, bytes {}", piece.position, piece.id, first_bytes(piece));
-        // The bar is invisible; where styles are removed, it alone shows where a token ends.
-        row.push_str(&format!(
-            "<code dir=\"auto\" title=\"{}\" style=\"background-color:{background};color:{ink};\
-             border:1px solid #8c959f;border-radius:3px;padding:1px 2px;margin:0 1px;white-space:pre-wrap;\
-             overflow-wrap:anywhere;unicode-bidi:isolate\">{}</code><span style=\"display:none\">|</span>&#8203;",
-            escape::html(&hover),
-            escape::html(&escape::shorten(&shown(piece), 200))
-        ));
-        if piece.bytes.ends_with(b"\n") {
-            row.push_str("<br>");
-        }
-    }
-    let id = html::fingerprint(&row);
-    let style = "line-height:2.1;font-family:'DejaVu Sans Mono',Menlo,Consolas,monospace";
-    format!("<div data-candlescope=\"{id}\" data-tokens=\"[]\"><div style=\"{style}\">{row}</div></div>")
-        + &html::with_id(html::TOKENS, &id)
+    let token = |piece: &TokenPiece| TokenBox {
+        text: shown(piece),
+        title: format!("position {}, id {}, bytes {}", piece.position, piece.id, first_bytes(piece)),
+        fill: token_rows::fill(piece),
+        marked: false,
+        ends_line: piece.bytes.ends_with(b"\n"),
+    };
+    token_row(one.pieces().iter().take(MAX_TOKENS).map(token), "[]")
 }
 
 fn html_row(piece: &TokenPiece) -> String {
