@@ -31,6 +31,17 @@ impl Grid {
 
     /// The last two dimensions of a tensor at the given leading indices, reduced to at most `max_rows` x `max_cols` cells.
     pub fn read(tensor: &Tensor, lead: &[usize], max_rows: usize, max_cols: usize) -> Result<Grid> {
+        Self::read_within(BUDGET, tensor, lead, max_rows, max_cols)
+    }
+
+    /// As [`Grid::read`], but no more than `budget` numbers are read: for one of several matrices of a picture.
+    pub fn read_within(
+        budget: usize,
+        tensor: &Tensor,
+        lead: &[usize],
+        max_rows: usize,
+        max_cols: usize,
+    ) -> Result<Grid> {
         let dims = tensor.dims();
         let [.., rows, cols] = *dims else {
             return Err(Error::msg(format!("a matrix was expected; the tensor has shape {dims:?}")));
@@ -39,7 +50,7 @@ impl Grid {
         let (row_blocks, col_blocks) = (rows.min(max_rows.max(1)), cols.min(max_cols.max(1)));
         // How many values of each block are read along each side, so that the whole stays within the budget.
         let (mut row_part, mut col_part) = (rows.div_ceil(row_blocks.max(1)), cols.div_ceil(col_blocks.max(1)));
-        while row_blocks * row_part * col_blocks * col_part > BUDGET && row_part * col_part > 1 {
+        while row_blocks * row_part * col_blocks * col_part > budget && row_part * col_part > 1 {
             if row_part >= col_part { row_part = row_part.div_ceil(2) } else { col_part = col_part.div_ceil(2) }
         }
         let (row_picks, row_ends) = block_picks(rows, row_blocks, row_part);

@@ -6,6 +6,7 @@ use crate::analysis::unravel;
 use crate::display::draw::color::{Rgb, Scale, not_finite_note};
 use crate::display::draw::draw_grid::{Labels, color_bar, draw_cells, draw_labelled};
 use crate::display::draw::font;
+use crate::display::draw::gather::BUDGET;
 use crate::display::draw::grid::Grid;
 use crate::display::draw::number::number;
 use crate::display::draw::scene::{Align, SMALL, Scene, TITLE};
@@ -66,11 +67,16 @@ impl Facets {
         }
         let total: usize = lead.iter().product();
         // Smaller pictures where there are many: the whole reads no more than one large heatmap.
-        let side = if total > 12 { 96 } else { CELLS };
+        let side = match total {
+            0..=12 => CELLS,
+            13..=24 => 96,
+            _ => 48,
+        };
+        let budget = BUDGET / total.clamp(1, MAX_PANELS);
         let panels: Result<Vec<_>> = (0..total.min(MAX_PANELS))
             .map(|n| {
                 let index = unravel(n, lead);
-                Ok((panel_name(&index), Grid::read(values, &index, side, side)?))
+                Ok((panel_name(&index), Grid::read_within(budget, values, &index, side, side)?))
             })
             .collect();
         Ok(Self::of(panels?, total))
