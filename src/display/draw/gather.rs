@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use crate::{Error, Result};
 
 /// No look at a tensor reads more numbers than this; beyond it a regular sample is taken.
-pub(crate) const BUDGET: usize = 1 << 21;
+pub(crate) const BUDGET: usize = 1 << 20;
 
 /// The numbers at the outer product of `picks`: for each dimension the indices wanted, in order. Row-major.
 pub(crate) fn gather(tensor: &Tensor, picks: &[Vec<usize>]) -> Result<Vec<f64>> {
