@@ -1,5 +1,6 @@
 //! The gallery as one page, with the pictures beside it; and as Markdown for readers on GitHub.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use candlescope::display::{Show, escape};
@@ -13,33 +14,31 @@ const STYLE: &str = include_str!("page.css");
 pub fn write(folder: &Path, entries: &[Entry]) -> Result<()> {
     let pictures = folder.join("pictures");
     std::fs::create_dir_all(&pictures).map_err(|source| Error::io(&pictures, source))?;
-    for entry in entries.iter().filter(|entry| entry.bundle.png.is_some()) {
-        entry.bundle.save(pictures.join(format!("{}.png", entry.name)))?;
-        if svg_is_kept(entry) {
-            entry.bundle.save(pictures.join(format!("{}.svg", entry.name)))?;
-        }
-    }
     let save = |name: &str, text: String| {
         let path = folder.join(name);
         std::fs::write(&path, text).map_err(|source| Error::io(&path, source))
     };
-    save("index.html", html(entries))?;
+    let mut with_svg = HashSet::new();
+    for entry in entries.iter().filter(|entry| entry.bundle.png.is_some()) {
+        entry.bundle.save(pictures.join(format!("{}.png", entry.name)))?;
+        // A rectangle for each of many thousand cells is no file for a repository.
+        if let Some(svg) = entry.bundle.svg().filter(|svg| svg.len() < 300_000) {
+            save(&format!("pictures/{}.svg", entry.name), svg)?;
+            with_svg.insert(entry.name);
+        }
+    }
+    save("index.html", html(entries, &with_svg))?;
     save("README.md", markdown(entries))
 }
 
-/// A rectangle for each of many thousand cells is no file for a repository.
-fn svg_is_kept(entry: &Entry) -> bool {
-    entry.bundle.svg().is_some_and(|svg| svg.len() < 300_000)
-}
-
-fn html(entries: &[Entry]) -> String {
+fn html(entries: &[Entry], with_svg: &HashSet<&str>) -> String {
     let links = |group: &str| -> String {
         let of = entries.iter().filter(|entry| entry.group == group);
         of.map(|entry| format!("<a href=\"#{}\">{}</a> ", entry.name, escape::html(entry.title))).collect()
     };
     let contents: String =
         groups(entries).iter().map(|group| format!("<p><b>{group}</b> {}</p>\n", links(group))).collect();
-    let sections: String = entries.iter().map(section).collect();
+    let sections: String = entries.iter().map(|entry| section(entry, with_svg.contains(entry.name))).collect();
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\" class=\"cs-page\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width\"><title>candlescope: gallery</title><style>{STYLE}</style></head>\n<body>\
@@ -49,15 +48,14 @@ fn html(entries: &[Entry]) -> String {
     )
 }
 
-fn section(entry: &Entry) -> String {
+fn section(entry: &Entry, with_svg: bool) -> String {
     let Entry { name, .. } = entry;
     let (title, about, code) = (escape::html(entry.title), escape::html(entry.about), escape::html(&entry.code));
     let html = entry.bundle.html.clone().unwrap_or_else(|| "the text alone".to_string());
     let picture = match &entry.bundle.png {
         Some(png) => {
             let width = width(png);
-            let svg =
-                if svg_is_kept(entry) { format!(", <a href=\"pictures/{name}.svg\">SVG</a>") } else { String::new() };
+            let svg = if with_svg { format!(", <a href=\"pictures/{name}.svg\">SVG</a>") } else { String::new() };
             format!(
                 "<img src=\"pictures/{name}.png\" width=\"{width}\" alt=\"{title}\"><p><a \
                  href=\"pictures/{name}.png\">PNG</a>{svg}</p>"

@@ -217,12 +217,13 @@ impl HookedTransformer {
             let last = logits.narrow(1, logits.dim(1)? - 1, 1)?.squeeze(1)?.to_dtype(DType::F32)?;
             let mut column = Vec::with_capacity(batch);
             for row in 0..batch {
+                let logits = last.get(row)?;
                 let id = match (ended[row], eos) {
                     (true, Some(eos)) => eos,
-                    _ => samplers[row].sample(&last.get(row)?)?,
+                    _ => samplers[row].sample(&logits)?,
                 };
                 if !ended[row] {
-                    added[row].push(Choice::of(id, &last.get(row)?.to_vec1()?));
+                    added[row].push(Choice::of(id, &logits.to_vec1()?));
                 }
                 ended[row] |= Some(id) == eos;
                 column.push(id);

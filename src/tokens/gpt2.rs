@@ -69,7 +69,7 @@ fn last_merge<'a>(bytes: &'a [u8], id: u32, ids: &HashMap<&[u8], u32>) -> Option
 
 /// How byte-level tokenizers spell each byte as a visible character: printable Latin-1 as itself, the others as
 /// U+0100 and up.
-fn byte_letters() -> [char; 256] {
+pub(super) fn byte_letters() -> [char; 256] {
     let mut spare = '\u{100}'..;
     std::array::from_fn(|byte| match u8::try_from(byte) {
         Ok(byte @ (b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff)) => char::from(byte),

@@ -6,6 +6,7 @@ use tokenizers::AddedToken;
 use tokenizers::decoders::DecoderWrapper;
 
 use super::Tokenizer;
+use super::gpt2::byte_letters;
 use crate::Result;
 
 /// A text's tokens, in order. It shows itself in a notebook; `TokenizationView` shows several side by side.
@@ -202,16 +203,9 @@ fn parts(decoder: &DecoderWrapper) -> Vec<&DecoderWrapper> {
     }
 }
 
-/// The byte that a letter of GPT-2's alphabet stands for: printable Latin-1 stands for itself, and the letters from
-/// U+0100 on for the other bytes in order.
+/// The byte that a letter of GPT-2's alphabet stands for.
 fn letter_byte(letter: char) -> Option<u8> {
-    let byte = match u32::from(letter) {
-        code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => code,
-        code @ 0x100..=0x120 => code - 0x100,
-        code @ 0x121..=0x142 => code - 0x121 + 0x7f,
-        0x143 => 0xad,
-        _ => return None,
-    };
+    let byte = byte_letters().iter().position(|spelled| *spelled == letter)?;
     u8::try_from(byte).ok()
 }
 

@@ -4,9 +4,8 @@ use crate::display::draw::color::{Rgb, Scale};
 use crate::display::draw::font;
 use crate::display::draw::grid::Grid;
 use crate::display::draw::number::number;
-use crate::display::draw::scene::{Align, SMALL, Scene};
+use crate::display::draw::scene::{Align, SMALL, Scene, TEXT};
 use crate::display::escape;
-use crate::display::views::heatmap::AXIS;
 
 /// The longest label, in logical pixels.
 const LABEL: f64 = 96.0;
@@ -17,6 +16,16 @@ pub(crate) struct Labels<'a> {
     pub x_title: &'a str,
     pub y_title: &'a str,
     pub size: f64,
+    /// Whether a side without labels counts its cells instead.
+    pub numbered: bool,
+}
+
+/// The label of a row or a column with its index, or what it is with its index.
+pub(crate) fn place_name(labels: &[String], i: usize, what: &str) -> String {
+    match labels.get(i) {
+        Some(label) => format!("{} ({i})", escape::visible_line(label)),
+        None => format!("{what} {i}"),
+    }
 }
 
 /// Draws the cells with their top left corner at `at`, labels below and to the left. Returns where the next thing below
@@ -31,43 +40,10 @@ pub(crate) fn draw_grid(
 ) -> f64 {
     let (width, height) = (cell.0 * grid.cols as f64, cell.1 * grid.rows as f64);
     draw_cells(scene, grid, at, cell, |_, _, value| scale.color(value));
-    let rows = Ticks::down(labels.y, grid.rows, grid.full.0, cell.1, labels.size);
-    let across = Ticks::across(labels.x, grid.cols, grid.full.1, cell.0, labels.size);
-    draw_sides(scene, (width, height), at, cell, labels, (rows, across))
-}
 
-/// As [`draw_grid`], but a side without labels stays empty instead of getting numbers.
-pub(crate) fn draw_labelled(
-    scene: &mut Scene,
-    grid: &Grid,
-    scale: &Scale,
-    at: (f64, f64),
-    cell: (f64, f64),
-    labels: &Labels<'_>,
-) -> f64 {
-    let size = (cell.0 * grid.cols as f64, cell.1 * grid.rows as f64);
-    draw_cells(scene, grid, at, cell, |_, _, value| scale.color(value));
-    let none = || Ticks { texts: Vec::new(), turned: false };
-    let rows = match labels.y.is_empty() {
-        true => none(),
-        false => Ticks::down(labels.y, grid.rows, grid.full.0, cell.1, labels.size),
-    };
-    let across = match labels.x.is_empty() {
-        true => none(),
-        false => Ticks::across(labels.x, grid.cols, grid.full.1, cell.0, labels.size),
-    };
-    draw_sides(scene, size, at, cell, labels, (rows, across))
-}
-
-/// Labels and titles below and to the left of a grid. Returns where the next thing below may begin.
-fn draw_sides(
-    scene: &mut Scene,
-    (width, height): (f64, f64),
-    at: (f64, f64),
-    cell: (f64, f64),
-    labels: &Labels<'_>,
-    (rows, across): (Ticks, Ticks),
-) -> f64 {
+    let has = |side: &[String]| labels.numbered || !side.is_empty();
+    let rows = has(labels.y).then(|| Ticks::down(labels.y, grid.rows, grid.full.0, cell.1, labels.size));
+    let rows = rows.unwrap_or_default();
     let mut widest = 0f64;
     for (i, text) in &rows.texts {
         let y = at.1 + *i * cell.1;
@@ -75,10 +51,12 @@ fn draw_sides(
         widest = widest.max(font::width(text, labels.size));
     }
     if !labels.y_title.is_empty() {
-        scene.turned(at.0 - widest - 18.0, at.1 + height / 2.0, labels.y_title, AXIS, Align::Center, Rgb::INK);
+        scene.turned(at.0 - widest - 18.0, at.1 + height / 2.0, labels.y_title, TEXT, Align::Center, Rgb::INK);
     }
 
     let below = at.1 + height;
+    let across = has(labels.x).then(|| Ticks::across(labels.x, grid.cols, grid.full.1, cell.0, labels.size));
+    let across = across.unwrap_or_default();
     let mut bottom = below + labels.size + 8.0;
     for (i, text) in &across.texts {
         let x = at.0 + *i * cell.0;
@@ -90,8 +68,8 @@ fn draw_sides(
         }
     }
     if !labels.x_title.is_empty() {
-        scene.ink(at.0 + width / 2.0, bottom + 6.0, labels.x_title, AXIS, Align::Center, Rgb::INK);
-        bottom += AXIS + 10.0;
+        scene.ink(at.0 + width / 2.0, bottom + 6.0, labels.x_title, TEXT, Align::Center, Rgb::INK);
+        bottom += TEXT + 10.0;
     }
     bottom + 4.0
 }
@@ -120,6 +98,7 @@ pub(crate) fn draw_cells(
 }
 
 /// The labels of one side that have room, each with its place in cells.
+#[derive(Default)]
 struct Ticks {
     texts: Vec<(f64, String)>,
     turned: bool,

@@ -3,7 +3,7 @@
 use crate::display::draw::color::Rgb;
 use crate::display::draw::font;
 use crate::display::draw::number::{log_ticks, number, ticks};
-use crate::display::draw::scene::{Align, SMALL, Scene, TEXT, TITLE};
+use crate::display::draw::scene::{Align, SMALL, Scene, TEXT};
 
 /// The size of the plotting area, in logical pixels.
 pub(crate) const WIDTH: f64 = 560.0;
@@ -82,9 +82,7 @@ pub(crate) fn axes(scene: &mut Scene, x: &Axis, y: &Axis, titles: (&str, &str, &
         let text = font::fit(&font::drawable(y_title), TEXT, HEIGHT);
         scene.turned(-widest - 20.0, HEIGHT / 2.0, &text, TEXT, Align::Center, Rgb::INK);
     }
-    if !title.is_empty() {
-        scene.text(0.0, -TITLE, &font::fit(&font::drawable(title), TITLE, WIDTH), TITLE, Align::Left);
-    }
+    scene.title(title, WIDTH);
     bottom
 }
 

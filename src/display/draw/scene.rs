@@ -101,6 +101,13 @@ impl Scene {
         self.marks.push(Mark::Text { x, y, text, size, color, align, turned: false });
     }
 
+    /// A title above what begins at y = 0, cut to a width; nothing where it is empty.
+    pub fn title(&mut self, title: &str, width: f64) {
+        if !title.is_empty() {
+            self.text(0.0, -TITLE, &font::fit(&font::drawable(title), TITLE, width), TITLE, Align::Left);
+        }
+    }
+
     /// Text that reads from bottom to top.
     pub fn turned(&mut self, x: f64, y: f64, text: &str, size: f64, align: Align, color: Rgb) {
         let text = font::drawable(text);

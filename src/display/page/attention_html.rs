@@ -75,15 +75,20 @@ pub(crate) fn with_script(view: &AttentionView, still: &str) -> String {
     colors += &Rgb::MASKED.hex()[1..];
     colors += &Rgb::NAN.hex()[1..];
     let (low, high) = view.scale.limits();
-    let names = |tokens: &[String]| -> Vec<String> {
-        tokens.iter().map(|t| escape::shorten(&escape::visible(t), 60)).collect()
+    // Where each row and column of cells begins, and the token there.
+    let rows: Vec<usize> = (0..first.rows).map(|row| first.row_start(row)).collect();
+    let cols: Vec<usize> = (0..first.cols).map(|col| first.col_start(col)).collect();
+    let names = |tokens: &[String], places: &[usize]| -> Vec<String> {
+        let token = |place: &usize| tokens.get(*place).map(|token| escape::visible(token)).unwrap_or_default();
+        places.iter().map(|place| escape::shorten(&token(place), 60)).collect()
     };
+    let offset = view.keys.len().saturating_sub(view.queries.len());
     let data = json!({
-        "rows": first.rows, "across": view.across, "words": !reduced, "cols": first.cols, "low": low, "high": high, "start": view.large, "colors": colors, "title": view.heading(),
+        "rows": first.rows, "cols": first.cols, "across": view.across, "words": !reduced, "title": view.heading(),
+        "low": low, "high": high, "start": view.large, "colors": colors, "levels": STANDARD.encode(&levels),
         "heads": view.names.iter().map(|n| escape::visible_line(n)).collect::<Vec<_>>(),
-        "queries": names(&starts(&view.queries, first.rows)), "keys": names(&starts(&view.keys, first.cols)),
-        "rowPlaces": (0..first.rows).map(|row| first.row_start(row) + view.keys.len().saturating_sub(view.queries.len())).collect::<Vec<_>>(),
-        "colPlaces": (0..first.cols).map(|col| first.col_start(col)).collect::<Vec<_>>(), "levels": STANDARD.encode(&levels),
+        "queries": names(&view.queries, &rows), "keys": names(&view.keys, &cols),
+        "rowPlaces": rows.iter().map(|row| row + offset).collect::<Vec<_>>(), "colPlaces": cols,
     })
     .to_string();
     let id = html::fingerprint(&data);
@@ -92,11 +97,6 @@ pub(crate) fn with_script(view: &AttentionView, still: &str) -> String {
         "<div data-candlescope=\"{id}\" data-attention=\"{data}\">{still}</div>{}",
         html::with_id(html::ATTENTION, &id)
     )
-}
-
-/// The first token of each of `n` blocks.
-fn starts(tokens: &[String], n: usize) -> Vec<String> {
-    (0..n).filter_map(|i| tokens.get(i * tokens.len() / n.max(1)).cloned()).collect()
 }
 
 #[cfg(test)]

@@ -39,8 +39,9 @@ impl ActivationCache {
     /// # Errors
     /// When the cache has no pattern.
     pub fn attention_overview(&self) -> Result<AttentionView> {
-        let patterns: Vec<AttentionPattern> =
-            (0..self.model().cfg().n_layers).filter_map(|layer| self.pattern(layer).ok()).collect();
+        let kept = |layer: &usize| self.contains(self.model().pattern_point(*layer).name());
+        let layers = (0..self.model().cfg().n_layers).filter(kept);
+        let patterns: Vec<AttentionPattern> = layers.map(|layer| self.pattern(layer)).collect::<Result<_>>()?;
         let Some(first) = patterns.first() else {
             return Err(Error::msg("the cache has no attention pattern; run with a filter that keeps `hook_pattern`"));
         };

@@ -72,16 +72,10 @@ impl AttentionView {
                  .get(i)?"
             )));
         };
-        if keys.len() != n_keys {
-            let n = keys.len();
-            return Err(Error::msg(format!(
-                "the pattern has {n_keys} keys, and {n} tokens were given: one for each key is needed"
-            )));
-        }
+        one_token_each("the pattern has", n_keys, &keys)?;
         let heads = (0..total.min(MAX_HEADS)).map(|head| Grid::read(&pattern, &[head], CELLS, CELLS));
         let names = (0..total.min(MAX_HEADS)).map(|h| format!("head {h}")).collect();
-        let queries = keys.get(keys.len().saturating_sub(n_queries)..).unwrap_or(&[]).to_vec();
-        Ok(Self::of(heads.collect::<Result<_>>()?, names, queries, keys, total))
+        Ok(Self::of(heads.collect::<Result<_>>()?, names, n_queries, keys, total))
     }
 
     /// Every head of several layers, one row of small pictures for each layer: which heads of the model do something
@@ -111,12 +105,7 @@ impl AttentionView {
                 first.dims()
             )));
         }
-        if keys.len() != n_keys {
-            let n = keys.len();
-            return Err(Error::msg(format!(
-                "the patterns have {n_keys} keys, and {n} tokens were given: one for each key is needed"
-            )));
-        }
+        one_token_each("the patterns have", n_keys, &keys)?;
         let shown = layers.len().min((OVERVIEW_HEADS / across.max(1)).max(1));
         let cells = OVERVIEW_CELLS / (shown * across).max(1);
         let side = (cells as f64).sqrt() as usize;
@@ -127,14 +116,15 @@ impl AttentionView {
                 names.push(format!("L{layer}H{head}"));
             }
         }
-        let queries = keys.get(keys.len().saturating_sub(n_queries)..).unwrap_or(&[]).to_vec();
-        let mut view = Self::of(heads, names, queries, keys, layers.len() * across);
+        let mut view = Self::of(heads, names, n_queries, keys, layers.len() * across);
         view.across = Some(across.max(1));
         view.title = "attention of every head, a row for each layer".to_string();
         Ok(view)
     }
 
-    fn of(heads: Vec<Grid>, names: Vec<String>, queries: Vec<String>, keys: Vec<String>, total: usize) -> Self {
+    /// The queries are the last tokens.
+    fn of(heads: Vec<Grid>, names: Vec<String>, n_queries: usize, keys: Vec<String>, total: usize) -> Self {
+        let queries = keys.get(keys.len().saturating_sub(n_queries)..).unwrap_or(&[]).to_vec();
         let all: Vec<f32> = heads.iter().flat_map(|h| h.values.iter().copied()).collect();
         let causal = queries.len() > 1 && queries.len() <= keys.len() && heads.iter().all(looks_causal);
         // Probabilities have one scale everywhere, so that layers can be compared.
@@ -301,7 +291,8 @@ impl AttentionView {
             let size = (cell + 1.0).clamp(9.0, SMALL);
             let left = 124.0;
             let shown = Grid { values: self.unmasked(grid), ..grid.clone() };
-            let labels = Labels { x: &self.keys, y: &self.queries, x_title: "key", y_title: "query", size };
+            let labels =
+                Labels { x: &self.keys, y: &self.queries, x_title: "key", y_title: "query", size, numbered: true };
             let bottom = draw_grid(&mut scene, &shown, &self.scale, (left, y), (cell, cell), &labels);
             draw_cells(&mut scene, grid, (left, y), (cell, cell), |r, c, v| self.color(r, c, v));
             let height = (cell * grid.rows as f64).clamp(70.0, 160.0);
@@ -427,6 +418,14 @@ impl Show for AttentionView {
         let html = still.html.map(|page| attention_html::with_script(self, &page));
         Bundle { html, ..still }
     }
+}
+
+fn one_token_each(what: &str, n_keys: usize, keys: &[String]) -> Result<()> {
+    if keys.len() == n_keys {
+        return Ok(());
+    }
+    let n = keys.len();
+    Err(Error::msg(format!("{what} {n_keys} keys, and {n} tokens were given: one for each key is needed")))
 }
 
 /// Whether nothing is ever seen of later tokens.

@@ -3,7 +3,7 @@
 use crate::display::draw::color::Rgb;
 use crate::display::draw::font;
 use crate::display::draw::number::{count, number};
-use crate::display::draw::scene::{Align, SMALL, Scene, TEXT, TITLE};
+use crate::display::draw::scene::{Align, SMALL, Scene, TEXT};
 use crate::display::escape;
 use crate::display::page::html;
 use crate::display::view::{View, show_view};
@@ -133,9 +133,7 @@ impl BarChart {
             );
             y += 20.0;
         }
-        if !self.title.is_empty() {
-            scene.text(0.0, -TITLE, &font::fit(&font::drawable(&self.title), TITLE, WIDTH + 60.0), TITLE, Align::Left);
-        }
+        scene.title(&self.title, WIDTH + 60.0);
         y += 6.0;
         for note in notes {
             y += scene.paragraph(0.0, y, note, SMALL, WIDTH, Rgb::FAINT);

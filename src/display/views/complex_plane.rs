@@ -7,7 +7,7 @@ use crate::display::draw::font;
 use crate::display::draw::gather::spread;
 use crate::display::draw::number::{count, number, ticks};
 use crate::display::draw::plot::Axis;
-use crate::display::draw::scene::{Align, SMALL, Scene, TEXT, TITLE};
+use crate::display::draw::scene::{Align, SMALL, Scene, TEXT};
 use crate::display::escape;
 use crate::display::page::html;
 use crate::display::view::{View, show_view};
@@ -147,10 +147,7 @@ impl ComplexPlane {
     fn scene(&self, axis: &Axis, shown: &[usize], notes: &[String]) -> Scene {
         let mut scene = Scene::default();
         let mut below = frame(&mut scene, axis);
-        if !self.title.is_empty() {
-            let title = font::fit(&font::drawable(&self.title), TITLE, WIDTH);
-            scene.text(0.0, -TITLE, &title, TITLE, Align::Left);
-        }
+        scene.title(&self.title, WIDTH);
         circle(&mut scene, axis, self.largest(), CIRCLE);
         if self.unit_circle {
             circle(&mut scene, axis, 1.0, Rgb::FAINT);

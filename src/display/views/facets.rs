@@ -4,12 +4,12 @@ use candle_core::Tensor;
 
 use crate::analysis::unravel;
 use crate::display::draw::color::{Rgb, Scale, not_finite_note};
-use crate::display::draw::draw_grid::{Labels, color_bar, draw_cells, draw_labelled};
+use crate::display::draw::draw_grid::{Labels, color_bar, draw_grid, place_name};
 use crate::display::draw::font;
 use crate::display::draw::gather::BUDGET;
 use crate::display::draw::grid::Grid;
 use crate::display::draw::number::number;
-use crate::display::draw::scene::{Align, SMALL, Scene, TITLE};
+use crate::display::draw::scene::{Align, SMALL, Scene};
 use crate::display::escape;
 use crate::display::page::html;
 use crate::display::view::{View, show_view};
@@ -192,14 +192,11 @@ impl Facets {
                     x_title: "",
                     y_title: "",
                     size: SMALL - 2.0,
+                    numbered: false,
                 };
-                let at = (x, y + top);
-                match labels.x.is_empty() && labels.y.is_empty() {
-                    true => draw_cells(&mut scene, grid, at, (cell_w, cell_h), |_, _, v| self.scale.color(v)),
-                    false => {
-                        let end = draw_labelled(&mut scene, grid, &self.scale, at, (cell_w, cell_h), &labels);
-                        bottom = bottom.max(end);
-                    }
+                let end = draw_grid(&mut scene, grid, &self.scale, (x, y + top), (cell_w, cell_h), &labels);
+                if !labels.x.is_empty() || !labels.y.is_empty() {
+                    bottom = bottom.max(end);
                 }
                 let title = font::fit(&font::drawable(&escape::visible_line(title)), SMALL, side);
                 scene.text(x, y + top - 9.0, &title, SMALL, Align::Left);
@@ -221,9 +218,7 @@ impl Facets {
         }
         let width = across as f64 * (side + gap) - gap;
         color_bar(&mut scene, &self.scale, width + 18.0, bar.unwrap_or(0.0), side.clamp(70.0, 160.0));
-        if !self.title.is_empty() {
-            scene.text(0.0, -TITLE, &font::fit(&font::drawable(&self.title), TITLE, WIDTH), TITLE, Align::Left);
-        }
+        scene.title(&self.title, WIDTH);
         let mut y = y.max(90.0).max(bottom) + 2.0;
         if let Some(axes) = self.axes() {
             y += scene.paragraph(0.0, y, &axes, SMALL, width.max(420.0), Rgb::INK);
@@ -235,11 +230,11 @@ impl Facets {
     }
 
     fn x_name(&self, col: usize) -> String {
-        name(&self.x_labels, col, if self.x_title.is_empty() { "column" } else { &self.x_title })
+        place_name(&self.x_labels, col, if self.x_title.is_empty() { "column" } else { &self.x_title })
     }
 
     fn y_name(&self, row: usize) -> String {
-        name(&self.y_labels, row, if self.y_title.is_empty() { "row" } else { &self.y_title })
+        place_name(&self.y_labels, row, if self.y_title.is_empty() { "row" } else { &self.y_title })
     }
 
     fn axes(&self) -> Option<String> {
@@ -302,14 +297,6 @@ impl Facets {
 }
 
 show_view!(Facets);
-
-/// The label of a row or column with its index, or the index alone.
-fn name(labels: &[String], i: usize, what: &str) -> String {
-    match labels.get(i) {
-        Some(label) => format!("{} ({i})", escape::visible_line(label)),
-        None => format!("{what} {i}"),
-    }
-}
 
 fn all_values(panels: &[(String, Grid)]) -> Vec<f32> {
     panels.iter().flat_map(|p| p.1.values.iter().copied()).collect()

@@ -3,10 +3,10 @@
 use candle_core::Tensor;
 
 use crate::display::draw::color::{Rgb, Scale, not_finite_note};
-use crate::display::draw::draw_grid::{Labels, color_bar, draw_grid};
+use crate::display::draw::draw_grid::{Labels, color_bar, draw_grid, place_name};
 use crate::display::draw::grid::Grid;
 use crate::display::draw::number::number;
-use crate::display::draw::scene::{Align, SMALL, Scene, TEXT, TITLE};
+use crate::display::draw::scene::{Align, SMALL, Scene, TITLE};
 use crate::display::escape;
 use crate::display::page::html;
 use crate::display::view::{View, show_view};
@@ -202,6 +202,7 @@ impl Heatmap {
             x_title: &self.x_title,
             y_title: &self.y_title,
             size: SMALL,
+            numbered: true,
         };
         let bottom = draw_grid(&mut scene, grid, &self.scale, (0.0, 0.0), (cell_w, cell_h), &labels);
         if numbers {
@@ -241,11 +242,19 @@ impl Heatmap {
     }
 
     fn x_name(&self, col: usize) -> String {
-        name(&self.x_labels, self.grid.col_start(col), if self.x_title.is_empty() { "column" } else { &self.x_title })
+        place_name(
+            &self.x_labels,
+            self.grid.col_start(col),
+            if self.x_title.is_empty() { "column" } else { &self.x_title },
+        )
     }
 
     fn y_name(&self, row: usize) -> String {
-        name(&self.y_labels, self.grid.row_start(row), if self.y_title.is_empty() { "row" } else { &self.y_title })
+        place_name(
+            &self.y_labels,
+            self.grid.row_start(row),
+            if self.y_title.is_empty() { "row" } else { &self.y_title },
+        )
     }
 
     /// A table of all values if they are few, of the largest otherwise.
@@ -327,13 +336,6 @@ fn label(labels: &[String], i: usize) -> String {
     labels.get(i).map(|l| escape::visible_line(l)).unwrap_or_else(|| i.to_string())
 }
 
-fn name(labels: &[String], i: usize, what: &str) -> String {
-    match labels.get(i) {
-        Some(label) => format!("{} ({i})", escape::visible_line(label)),
-        None => format!("{what} {i}"),
-    }
-}
-
 /// A number for a narrow cell, with the decimals that the scale's width asks for.
 fn short(value: f32, scale: &Scale) -> String {
     let (low, high) = scale.limits();
@@ -357,9 +359,6 @@ fn short(value: f32, scale: &Scale) -> String {
         text
     }
 }
-
-/// Axis titles are drawn with this size.
-pub(crate) const AXIS: f64 = TEXT;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use crate::display::draw::color::Rgb;
 use crate::display::draw::font;
 use crate::display::draw::number::count;
-use crate::display::draw::scene::{Align, SMALL, Scene, TITLE};
+use crate::display::draw::scene::{Align, SMALL, Scene};
 use crate::display::escape;
 use crate::display::page::html;
 use crate::display::view::View;
@@ -193,15 +193,7 @@ impl Table {
                 x += width + GAP;
             }
         }
-        if !self.title.is_empty() {
-            scene.text(
-                0.0,
-                -TITLE,
-                &font::fit(&font::drawable(&self.title), TITLE, total.max(420.0)),
-                TITLE,
-                Align::Left,
-            );
-        }
+        scene.title(&self.title, total.max(420.0));
         let mut y = cells.len() as f64 * ROW + 4.0;
         for note in self.notes_with(limit) {
             y += scene.paragraph(0.0, y, &note, SMALL, total.max(360.0), Rgb::FAINT);

@@ -3,7 +3,7 @@
 use crate::display::draw::color::{Rgb, Scale, not_finite_note};
 use crate::display::draw::font;
 use crate::display::draw::number::{count, number};
-use crate::display::draw::scene::{Align, SMALL, Scene, TEXT, TITLE};
+use crate::display::draw::scene::{Align, SMALL, Scene, TEXT};
 use crate::display::escape;
 use crate::display::page::html;
 use crate::display::page::token_row::{TokenBox, token_row};
@@ -196,9 +196,7 @@ impl TokenBoxes {
                 y = self.draw(&mut scene, y + 16.0, Some(series)) + 4.0;
             }
         }
-        if !self.title.is_empty() {
-            scene.text(0.0, -TITLE, &font::fit(&font::drawable(&self.title), TITLE, WIDTH), TITLE, Align::Left);
-        }
+        scene.title(&self.title, WIDTH);
         for note in self.notes(PICTURED) {
             y += scene.paragraph(0.0, y, &note, SMALL, WIDTH, Rgb::FAINT);
         }

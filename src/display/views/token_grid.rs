@@ -3,7 +3,7 @@
 use crate::display::draw::color::{Rgb, Scale, not_finite_note};
 use crate::display::draw::font;
 use crate::display::draw::number::number;
-use crate::display::draw::scene::{Align, SMALL, Scene, TITLE};
+use crate::display::draw::scene::{Align, SMALL, Scene};
 use crate::display::escape;
 use crate::display::page::html;
 use crate::display::view::{View, show_view};
@@ -182,10 +182,7 @@ impl TokenGrid {
             scene.text(j as f64 * w + w / 2.0, bottom + h / 2.0, &text, SMALL, Align::Center);
         }
         let width = (cols.len() as f64 * w).max(420.0);
-        if !self.title.is_empty() {
-            let title = font::fit(&font::drawable(&escape::visible_line(&self.title)), TITLE, width);
-            scene.text(0.0, -TITLE, &title, TITLE, Align::Left);
-        }
+        scene.title(&escape::visible_line(&self.title), width);
         let mut y = bottom + h + 6.0;
         for note in notes {
             y += scene.paragraph(0.0, y, note, SMALL, width, Rgb::FAINT);
